@@ -1,0 +1,392 @@
+#include "direct.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <list>
+#include <mutex>
+
+#include "direct_kernels.h"
+
+namespace usconf::cpu {
+namespace {
+
+// Tasks per thread: enough to even out their lengths, few enough that their update matrices fit.
+constexpr int tasks_per_thread = 4;
+// Factors beyond this are written past the caches.
+constexpr std::size_t streaming_bytes = std::size_t{24} << 20;
+constexpr std::size_t plans_kept = 8;
+
+std::mutex plan_mutex;
+std::list<std::shared_ptr<const Plan>> plans;  // used last first
+
+// Pixel k of a segment in a plane.
+long offset(const Segment& s, int k, long ld) {
+  return s.vertical ? (s.row + k) * ld + s.column : s.row * ld + s.column + k;
+}
+
+// A front's own original couplings: along the separator, from its two ends to the boundary, to seeds.
+class FrontCouplings {
+ public:
+  FrontCouplings(const Node& node, const Couplings<float>& w, float* z) : n_(node), w_(w), z_(z) {}
+
+  void add() {
+    const Segment& s = n_.separator;
+    const int source = n_.padded + n_.boundary;
+    const float* along = s.vertical ? w_.below : w_.right;
+    for (int k = 0; k < s.length; ++k) {
+      const long at = offset(s, k, w_.ld);
+      if (k + 1 < s.length) entry(k, k + 1) += along[at];
+      if (!w_.seeded[s.vertical ? s.row + k : s.row]) continue;
+      entry(k, source) += w_.source[at];
+      entry(k, source + 1) += w_.sink[at];
+    }
+    const int last = s.length - 1;
+    if (s.vertical) {
+      const int top = s.row - 1, end = s.row + last, c = s.column;
+      edge(0, top, c - 1, w_.below_right, top, c - 1);
+      edge(0, top, c, w_.below, top, c);
+      edge(0, top, c + 1, w_.below_left, top, c + 1);
+      edge(last, end + 1, c - 1, w_.below_left, end, c);
+      edge(last, end + 1, c, w_.below, end, c);
+      edge(last, end + 1, c + 1, w_.below_right, end, c);
+    } else {
+      const int left = s.column - 1, end = s.column + last, r = s.row;
+      edge(0, r - 1, left, w_.below_right, r - 1, left);
+      edge(0, r, left, w_.right, r, left);
+      edge(0, r + 1, left, w_.below_left, r, left + 1);
+      edge(last, r - 1, end + 1, w_.below_left, r - 1, end + 1);
+      edge(last, r, end + 1, w_.right, r, end);
+      edge(last, r + 1, end + 1, w_.below_right, r, end);
+    }
+  }
+
+ private:
+  float& entry(int i, int j) { return z_[n_.column(j / block) + block * i + j % block]; }
+
+  // Pivot k to boundary pixel (row, column) if there is one; the weight is stored at (wr, wc).
+  void edge(int k, int row, int column, const float* weight, int wr, int wc) {
+    int at = n_.padded;
+    for (int i = 0; i < n_.segment_count; ++i) {
+      const Segment& s = n_.segments[i];
+      const bool line = s.vertical ? column == s.column : row == s.row;
+      const int along = s.vertical ? row - s.row : column - s.column;
+      if (line && along >= 0 && along < s.length) {
+        entry(k, at + along) += weight[wr * w_.ld + wc];
+        return;
+      }
+      at += s.length;
+    }
+  }
+
+  const Node& n_;
+  const Couplings<float>& w_;
+  float* z_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Plan> plan_for(int rows, int columns) {
+  const int lanes = direct_kernels().lanes;
+  const std::lock_guard<std::mutex> lock(plan_mutex);
+  for (auto it = plans.begin(); it != plans.end(); ++it)
+    if ((*it)->rows == rows && (*it)->columns == columns) {
+      plans.splice(plans.begin(), plans, it);
+      return plans.front();
+    }
+  plans.push_front(std::make_shared<const Plan>(rows, columns, lanes));
+  if (plans.size() > plans_kept) plans.pop_back();
+  return plans.front();
+}
+
+void forget_plans() {
+  const std::lock_guard<std::mutex> lock(plan_mutex);
+  plans.clear();
+}
+
+// Subtrees from a common depth on (or bundles above it), then the nodes above them.
+std::vector<DirectSolver::Task> DirectSolver::tasks(const Plan& plan, int threads) {
+  std::vector<Task> list, above;
+  if (plan.root < 0) return list;
+  int depth = 0;
+  while (threads > 1 && (1 << depth) < tasks_per_thread * threads) ++depth;
+  // Parents come after their children: going backwards, a node knows whether a task holds its parent.
+  std::vector<unsigned char> held(plan.nodes.size(), 0);
+  for (int i = static_cast<int>(plan.nodes.size()) - 1; i >= 0; --i) {
+    const Node& n = plan.nodes[i];
+    if (n.parent >= 0 && held[n.parent]) {
+      held[i] = 1;
+    } else if (n.depth == depth || n.bundle >= 0) {
+      held[i] = 1;
+      list.push_back({i, true});
+    } else {
+      above.push_back({i, false});
+    }
+  }
+  std::reverse(list.begin(), list.end());
+  std::reverse(above.begin(), above.end());
+  list.insert(list.end(), above.begin(), above.end());
+  return list;
+}
+
+DirectSolver::DirectSolver(std::shared_ptr<const Plan> plan, int threads)
+    : plan_(std::move(plan)), tasks_(tasks(*plan_, threads)), spaces_(threads) {
+  const Plan& p = *plan_;
+  std::size_t updates = 0, stack[2] = {0, 0}, values = 0, sums = 0;
+  update_slot_.resize(p.nodes.size());
+  for (const Task& t : tasks_) {
+    update_slot_[t.node] = updates;
+    updates += p.nodes[t.node].update_size();
+    if (!t.subtree) continue;
+    for (int k = 0; k < 2; ++k) stack[k] = std::max(stack[k], p.nodes[t.node].peak[k]);
+  }
+  for (const Node& n : p.nodes) {
+    values_.push_back(values);
+    sums_.push_back(sums);
+    values += n.padded;
+    sums += n.boundary;
+  }
+  // Unaligned vector reads and masked adds may touch up to a block on either side.
+  updates_.reserve((updates + 2 * block) * sizeof(float));
+  node_values_.reserve(values * sizeof(float));
+  node_sums_.reserve(sums * sizeof(float));
+  tile_values_.reserve(p.saved_size * sizeof(float));
+  tile_rings_.reserve(p.tiles.size() * p.ring_stride * sizeof(float));
+  for (Space& s : spaces_) {
+    s.front.reserve((p.max_work + 2 * block) * sizeof(float));
+    s.tile_front.reserve(p.max_tile_front * p.lanes * sizeof(float));
+    s.schur.reserve((std::size_t(p.slots) * p.slot_size + 2 * block) * sizeof(float));
+    for (int k = 0; k < 2; ++k) s.stack[k].reserve((stack[k] + 2 * block) * sizeof(float));
+    int longest = 0;
+    for (const Node& n : p.nodes) longest = std::max({longest, 2 * n.padded, n.blocks * block});
+    s.scratch.reserve(longest * sizeof(float));
+  }
+  done_ = std::make_unique<std::atomic<unsigned char>[]>(std::max<std::size_t>(p.nodes.size(), 1));
+  eliminated_.resize(p.groups.size());
+}
+
+std::size_t DirectSolver::bytes(const Plan& p, int threads) {
+  std::size_t floats = 0, stack[2] = {0, 0};
+  for (const Task& t : tasks(p, threads)) {
+    const Node& n = p.nodes[t.node];
+    floats += n.update_size();
+    for (int k = 0; k < 2; ++k) stack[k] = std::max(stack[k], t.subtree ? n.peak[k] : 0);
+  }
+  for (const Node& n : p.nodes) floats += n.padded + n.boundary;
+  floats += p.saved_size + p.tiles.size() * p.ring_stride;
+  floats += threads * (p.max_work + p.max_tile_front * p.lanes +
+                       std::size_t(p.slots) * p.slot_size + stack[0] + stack[1]);
+  return floats * sizeof(float) + p.nodes.size() * sizeof(Node) + p.tiles.size() * sizeof(Tile);
+}
+
+// Members take tasks in order, children before parents (upward) or after them; every task waits for
+// those it needs, all of which were taken before it.
+void DirectSolver::take(const Team& team, bool upward, const std::function<void(const Task&)>& work) {
+  const Plan& p = *plan_;
+  if (team.index == 0) {
+    next_.store(0, std::memory_order_relaxed);
+    for (const Task& t : tasks_) done_[t.node].store(0, std::memory_order_relaxed);
+  }
+  team.barrier();
+  const auto wait = [&](int node) {
+    if (node < 0) return;
+    for (int spins = 0; !done_[node].load(std::memory_order_acquire);)
+      if (++spins > 2000) sched_yield();
+  };
+  const int count = static_cast<int>(tasks_.size());
+  for (;;) {
+    const int i = next_.fetch_add(1, std::memory_order_relaxed);
+    if (i >= count) break;
+    const Task& t = tasks_[upward ? i : count - 1 - i];
+    if (upward && !t.subtree)
+      for (int k = 0; k < 2; ++k) wait(p.nodes[t.node].child[k]);
+    if (!upward) wait(p.nodes[t.node].parent);
+    work(t);
+    done_[t.node].store(1, std::memory_order_release);
+  }
+  team.barrier();
+}
+
+template <class F>
+void DirectSolver::with_group(const TileGroup& group, F f) const {
+  int row[block], column[block];
+  for (int l = 0; l < group.count; ++l) {
+    row[l] = plan_->tiles[group.tiles[l]].row;
+    column[l] = plan_->tiles[group.tiles[l]].column;
+  }
+  const TileShape shape = plan_->shapes[group.shape].shape();
+  f(LaneTiles{&shape, row, column, group.count});
+}
+
+const float* DirectSolver::schur(const Space& space, int tile) const {
+  const Tile& t = plan_->tiles[tile];
+  return space.schur.as<float>() + block +
+         std::size_t(plan_->groups[t.group].slot + t.lane) * plan_->slot_size;
+}
+
+void DirectSolver::eliminate_group(const Couplings<float>& w, float* factor, const TileGroup& group,
+                                   Space& space, bool with_schur) {
+  float* out[block];
+  for (int l = 0; l < group.count; ++l)
+    out[l] = space.schur.as<float>() + block + std::size_t(group.slot + l) * plan_->slot_size;
+  with_group(group, [&](const LaneTiles& tiles) {
+    direct_kernels().eliminate_tiles(tiles, w, space.tile_front.as<float>(), factor + group.factor,
+                                     with_schur ? out : nullptr,
+                                     plan_->factor_size * sizeof(float) > streaming_bytes);
+  });
+}
+
+void DirectSolver::eliminate_node(const Couplings<float>& w, float* factor, int index, Space& space,
+                                  const float* const* child_update, float* update) {
+  const DirectKernels& k = direct_kernels();
+  const Plan& p = *plan_;
+  const Node& n = p.nodes[index];
+  float* z = space.front.as<float>() + block;
+  const auto add_children = [&](bool to_update) {
+    for (int c = 0; c < 2; ++c) {
+      if (n.child[c] >= 0) {
+        k.add_update(n, c, child_update[c], z, update, to_update);
+      } else {
+        const int tile = -1 - n.child[c];
+        k.add_schur(n, c, schur(space, tile), p.shapes[p.tiles[tile].shape].schur_stride(), z, update,
+                    to_update);
+      }
+    }
+  };
+  std::memset(z, 0, n.work_size() * sizeof(float));
+  add_children(false);
+  FrontCouplings(n, w, z).add();
+  float* roots = factor + n.factor;
+  k.eliminate(n, z, roots, space.scratch.as<float>());
+  if (n.boundary) {
+    k.update(n, z, update);
+    add_children(true);
+  }
+  k.pack(n, z, roots + n.padded, p.factor_size * sizeof(float) > streaming_bytes);
+}
+
+void DirectSolver::eliminate_subtree(const Couplings<float>& w, float* factor, const Task& task,
+                                     Space& space) {
+  const Plan& p = *plan_;
+  std::size_t top[2] = {0, 0};
+  const int first = task.subtree ? p.nodes[task.node].first : task.node;
+  for (int i = first; i <= task.node; ++i) {
+    const Node& n = p.nodes[i];
+    const int own = n.depth & 1, other = 1 - own;
+    const float* child_update[2] = {nullptr, nullptr};
+    std::size_t below = top[other];
+    for (int c = 1; c >= 0; --c) {
+      if (n.child[c] < 0) {
+        const TileGroup& g = p.groups[p.tiles[-1 - n.child[c]].group];
+        unsigned char& done = eliminated_[&g - p.groups.data()];
+        if (!done) eliminate_group(w, factor, g, space, true);
+        done = 1;
+      } else if (task.subtree) {
+        below -= p.nodes[n.child[c]].update_size();
+        child_update[c] = space.stack[other].as<float>() + block + below;
+      } else {
+        child_update[c] = updates_.as<float>() + block + update_slot_[n.child[c]];
+      }
+    }
+    float* update = i == task.node ? updates_.as<float>() + block + update_slot_[i]
+                                   : space.stack[own].as<float>() + block + top[own];
+    eliminate_node(w, factor, i, space, child_update, update);
+    top[other] = below;
+    top[own] += n.update_size();
+  }
+}
+
+void DirectSolver::eliminate(const Team& team, const Couplings<float>& w, float* factor) {
+  team.barrier();
+  if (team.index == 0) std::fill(eliminated_.begin(), eliminated_.end(), 0);
+  if (plan_->root < 0) {
+    if (team.index == 0) eliminate_group(w, factor, plan_->groups[0], spaces_[0], false);
+    team.barrier();
+    return;
+  }
+  take(team, true,
+       [&](const Task& t) { eliminate_subtree(w, factor, t, spaces_[team.index]); });
+}
+
+void DirectSolver::forward_node(const float* factor, const float* r, long ld, int index, float* t) {
+  const Plan& p = *plan_;
+  const Node& n = p.nodes[index];
+  std::fill_n(t, n.blocks * block, 0.0f);
+  for (int k = 0; k < n.pivots; ++k) t[k] = r[offset(n.separator, k, ld)];
+  for (int c = 0; c < 2; ++c) {
+    const float* sums = n.child[c] >= 0
+                            ? node_sums_.as<float>() + sums_[n.child[c]]
+                            : tile_rings_.as<float>() + std::size_t(-1 - n.child[c]) * p.ring_stride;
+    for (int a = 0; a + 1 < n.run_count[c]; ++a) {
+      const Run& run = n.runs[c][a];
+      for (int i = 0; i < run.length; ++i) t[run.target + i] += sums[run.source + i];
+    }
+  }
+  direct_kernels().forward(n, factor + n.factor, t, node_values_.as<float>() + values_[index]);
+  std::copy_n(t + n.padded, n.boundary, node_sums_.as<float>() + sums_[index]);
+}
+
+void DirectSolver::backward_node(const float* factor, bool map, float* x, long ld, int index,
+                                 float* t) {
+  const Node& n = plan_->nodes[index];
+  std::fill_n(t, n.blocks * block, 0.0f);
+  float* out = t + n.padded;
+  for (int i = 0; i < n.segment_count; ++i)
+    for (int k = 0; k < n.segments[i].length; ++k) *out++ = x[offset(n.segments[i], k, ld)];
+  if (map) *out = 1.0f;
+  direct_kernels().backward(n, factor + n.factor,
+                            map ? nullptr : node_values_.as<float>() + values_[index], t);
+  for (int k = 0; k < n.pivots; ++k) x[offset(n.separator, k, ld)] = t[k];
+}
+
+void DirectSolver::forward(const Team& team, const float* factor, const float* r, long ld) {
+  const Plan& p = *plan_;
+  const auto groups = team.share(static_cast<long>(p.groups.size()));
+  for (long i = groups.begin; i < groups.end; ++i) {
+    const TileGroup& g = p.groups[i];
+    float* ring[block];
+    for (int l = 0; l < g.count; ++l)
+      ring[l] = tile_rings_.as<float>() + std::size_t(g.tiles[l]) * p.ring_stride;
+    with_group(g, [&](const LaneTiles& tiles) {
+      direct_kernels().forward_tiles(tiles, factor + g.factor, r, ld,
+                                     tile_values_.as<float>() + g.saved, ring);
+    });
+  }
+  team.barrier();
+  if (p.root < 0) return;
+  take(team, true, [&](const Task& t) {
+    for (int i = t.subtree ? p.nodes[t.node].first : t.node; i <= t.node; ++i)
+      forward_node(factor, r, ld, i, spaces_[team.index].scratch.as<float>());
+  });
+}
+
+void DirectSolver::backward(const Team& team, const float* factor, bool map, float* x, long ld) {
+  const Plan& p = *plan_;
+  if (p.root >= 0)
+    take(team, false, [&](const Task& t) {
+      const int first = t.subtree ? p.nodes[t.node].first : t.node;
+      for (int i = t.node; i >= first; --i) backward_node(factor, map, x, ld, i, spaces_[team.index].scratch.as<float>());
+    });
+  const auto groups = team.share(static_cast<long>(p.groups.size()));
+  for (long i = groups.begin; i < groups.end; ++i) {
+    const TileGroup& g = p.groups[i];
+    with_group(g, [&](const LaneTiles& tiles) {
+      direct_kernels().backward_tiles(tiles, factor + g.factor,
+                                      map ? nullptr : tile_values_.as<float>() + g.saved, x, ld);
+    });
+  }
+  team.barrier();
+}
+
+void DirectSolver::solve_map(const Team& team, const float* factor, float* x, long ld) {
+  backward(team, factor, true, x, ld);
+}
+
+void DirectSolver::solve(const Team& team, const float* factor, const float* r, float* x, long ld) {
+  forward(team, factor, r, ld);
+  backward(team, factor, false, x, ld);
+}
+
+}  // namespace usconf::cpu

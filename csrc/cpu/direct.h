@@ -1,0 +1,70 @@
+// The direct solver on the CPU: nested dissection run by a team of threads.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "../solver/couplings.h"
+#include "../solver/plan.h"
+#include "memory.h"
+#include "threads.h"
+
+namespace usconf::cpu {
+
+// The plan of a rectangle for the instruction set in use; kept for the shapes used last.
+std::shared_ptr<const Plan> plan_for(int rows, int columns);
+void forget_plans();
+
+// Factor and sweeps of one system at a time. All functions are called by every member of one team; the
+// result does not depend on the team's size.
+class DirectSolver {
+ public:
+  DirectSolver(std::shared_ptr<const Plan> plan, int threads);
+
+  // Eliminates all pixels. factor: plan.factor_size floats, 64-byte aligned.
+  void eliminate(const Team& team, const Couplings<float>& couplings, float* factor);
+  // x = map of the factored system (right-hand side: couplings to the source).
+  void solve_map(const Team& team, const float* factor, float* x, long ld);
+  // x = solution for the right-hand side r. r and x may be the same plane.
+  void solve(const Team& team, const float* factor, const float* r, float* x, long ld);
+
+  const Plan& plan() const { return *plan_; }
+  static std::size_t bytes(const Plan& plan, int threads);  // working memory, factor not included
+
+ private:
+  struct Task {
+    int node;      // a node whose subtree (or, above the tasks, only itself) is worked on
+    bool subtree;
+  };
+  struct Space {  // one thread's
+    Buffer front, tile_front, schur, stack[2], scratch;
+  };
+  static std::vector<Task> tasks(const Plan& plan, int threads);
+  void take(const Team& team, bool upward, const std::function<void(const Task&)>& work);
+  void eliminate_subtree(const Couplings<float>& w, float* factor, const Task& task, Space& space);
+  void eliminate_node(const Couplings<float>& w, float* factor, int index, Space& space,
+                      const float* const* child_update, float* update);
+  void eliminate_group(const Couplings<float>& w, float* factor, const TileGroup& group, Space& space,
+                       bool with_schur);
+  const float* schur(const Space& space, int tile) const;
+  void forward_node(const float* factor, const float* r, long ld, int index, float* t);
+  void backward_node(const float* factor, bool map, float* x, long ld, int index, float* t);
+  void forward(const Team& team, const float* factor, const float* r, long ld);
+  void backward(const Team& team, const float* factor, bool map, float* x, long ld);
+  template <class F>
+  void with_group(const TileGroup& group, F f) const;
+
+  std::shared_ptr<const Plan> plan_;
+  std::vector<Task> tasks_;
+  std::vector<std::size_t> update_slot_;              // by node above or at a task's root, floats
+  std::vector<std::size_t> values_, sums_;            // by node: offsets of its sweep values
+  std::unique_ptr<std::atomic<unsigned char>[]> done_;  // by node
+  std::vector<unsigned char> eliminated_;             // by group
+  std::atomic<int> next_{0};
+  std::vector<Space> spaces_;
+  Buffer updates_, node_values_, node_sums_, tile_values_, tile_rings_;
+};
+
+}  // namespace usconf::cpu

@@ -1,0 +1,18 @@
+#include "direct_kernels.h"
+
+#include "front_kernels.h"
+#include "tile_kernels.h"
+
+namespace usconf::cpu::USCONF_ISA_NAMESPACE {
+namespace {
+
+constexpr DirectKernels table = {
+    lanes,      eliminate_tiles, forward_tiles, backward_tiles, add_update, add_schur,
+    eliminate,  update,          pack,          forward,        backward,
+};
+
+}  // namespace
+
+const DirectKernels& direct_kernels() { return table; }
+
+}  // namespace usconf::cpu::USCONF_ISA_NAMESPACE

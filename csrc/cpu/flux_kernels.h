@@ -1,0 +1,24 @@
+// The system applied in flux form, row by row: differences first, so that no rounded diagonal is needed.
+#pragma once
+
+#include "../solver/couplings.h"
+#include "isa.h"
+
+namespace usconf::cpu {
+
+struct FluxKernels {
+  // residual = b + sum_j w_ij (x_j - x_i) - (source_i + sink_i) x_i in row r; b null: the couplings to
+  // the source, i.e. the map's own right-hand side. x has the couplings' row distance.
+  void (*residual_float)(const Couplings<float>&, int r, const double* x, const double* b,
+                         float* residual);
+  void (*residual_double)(const Couplings<double>&, int r, const double* x, const double* b,
+                          float* residual);
+  // x += scale * dx over n values; the largest |scale * dx|.
+  double (*correct)(double* x, const float* dx, double scale, int n);
+  // The largest |v| of n values.
+  double (*largest)(const float* v, int n);
+};
+
+USCONF_DECLARE_TABLE(FluxKernels, flux_kernels)
+
+}  // namespace usconf::cpu

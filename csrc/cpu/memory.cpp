@@ -1,0 +1,58 @@
+#include "memory.h"
+
+#include <sys/mman.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace usconf::cpu {
+
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  std::swap(mapping_, other.mapping_);
+  std::swap(mapped_, other.mapped_);
+  return *this;
+}
+
+bool Buffer::reserve(std::size_t bytes) {
+  if (bytes <= bytes_) return false;
+  release();
+  constexpr std::size_t huge = std::size_t{1} << 21;
+  if (bytes < huge) {
+    bytes = (bytes + 63) / 64 * 64;
+    if (posix_memalign(&data_, 64, bytes) != 0) {
+      data_ = nullptr;
+      throw std::bad_alloc();
+    }
+    std::memset(data_, 0, bytes);
+  } else {
+    mapped_ = bytes + huge;
+    void* p = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) {
+      mapped_ = 0;
+      throw std::bad_alloc();
+    }
+    mapping_ = p;
+    data_ = reinterpret_cast<void*>((reinterpret_cast<std::uintptr_t>(p) + huge - 1) & ~(huge - 1));
+#if defined(MADV_HUGEPAGE)
+    madvise(data_, bytes, MADV_HUGEPAGE);
+#endif
+  }
+  bytes_ = bytes;
+  return true;
+}
+
+void Buffer::release() {
+  if (mapping_)
+    munmap(mapping_, mapped_);
+  else
+    std::free(data_);
+  data_ = mapping_ = nullptr;
+  bytes_ = mapped_ = 0;
+}
+
+}  // namespace usconf::cpu

@@ -1,0 +1,149 @@
+#include "threads.h"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <cstdlib>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace usconf::cpu {
+namespace {
+
+void relax() {
+#if defined(__x86_64__)
+  _mm_pause();
+#endif
+}
+
+// Workers sleep on a condition variable between regions. Never destroyed: threads of a library cannot
+// be joined safely while the interpreter goes down, and after fork the child has none of them.
+struct Pool {
+  const pid_t owner = getpid();
+  std::mutex busy;  // held by the caller for the length of a region
+  std::mutex mutex;
+  std::condition_variable wake;
+  std::vector<std::thread> workers;
+  const std::function<void(const Team&)>* body = nullptr;
+  int size = 0;
+  unsigned generation = 0;
+  std::atomic<int> running{0};
+  std::atomic<unsigned> arrived{0}, round{0};
+  std::exception_ptr failure;
+  std::mutex failure_mutex;
+
+  void member(int index, int members) {
+    try {
+      (*body)(Team(index, members, &arrived, &round));
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(failure_mutex);
+      if (!failure) failure = std::current_exception();
+    }
+  }
+
+  void work(int index) {
+    unsigned seen = 0;
+    for (;;) {
+      int members;
+      {
+        std::unique_lock<std::mutex> lock(mutex);
+        wake.wait(lock, [&] { return generation != seen && index < size; });
+        seen = generation;
+        members = size;
+      }
+      member(index, members);
+      running.fetch_sub(1, std::memory_order_release);
+    }
+  }
+};
+
+std::atomic<Pool*> current{nullptr};
+std::atomic<int> chosen{0};
+
+Pool& pool() {
+  Pool* p = current.load();
+  if (p && p->owner == getpid()) return *p;
+  // First use, or the first use in a forked child: the parent's pool has no threads here and its
+  // locks may be held for ever, so it is left alone.
+  Pool* fresh = new Pool;
+  if (!current.compare_exchange_strong(p, fresh)) {
+    delete fresh;
+    return *current.load();
+  }
+  return *fresh;
+}
+
+}  // namespace
+
+void Team::barrier() const {
+  if (size == 1) return;
+  const unsigned round = round_->load(std::memory_order_relaxed);
+  if (arrived_->fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<unsigned>(size)) {
+    arrived_->store(0, std::memory_order_relaxed);
+    round_->store(round + 1, std::memory_order_release);
+    return;
+  }
+  for (int spins = 0; round_->load(std::memory_order_acquire) == round;)
+    if (++spins < 4000) relax();
+    else sched_yield();
+}
+
+int default_threads() {
+  static const int count = [] {
+    if (const char* text = std::getenv("USCONF_NUM_THREADS")) {
+      const int n = std::atoi(text);
+      if (n >= 1) return n;
+    }
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+    const int n = static_cast<int>(std::thread::hardware_concurrency());
+    return n > 0 ? n : 1;
+  }();
+  return count;
+}
+
+int threads() {
+  const int n = chosen.load();
+  return n > 0 ? n : default_threads();
+}
+
+void set_threads(int count) { chosen.store(count); }
+
+void run(int size, const std::function<void(const Team&)>& body) {
+  std::atomic<unsigned> arrived{0}, round{0};
+  if (size <= 1) return body(Team(0, 1, &arrived, &round));
+  Pool& p = pool();
+  std::unique_lock<std::mutex> busy(p.busy, std::try_to_lock);
+  if (!busy.owns_lock()) return body(Team(0, 1, &arrived, &round));
+  while (static_cast<int>(p.workers.size()) < size - 1) {
+    const int index = static_cast<int>(p.workers.size()) + 1;
+    p.workers.emplace_back([&p, index] { p.work(index); });
+    p.workers.back().detach();
+  }
+  p.failure = nullptr;
+  p.arrived.store(0, std::memory_order_relaxed);  // a region that threw may have left members behind
+  p.body = &body;
+  p.running.store(size - 1, std::memory_order_relaxed);
+  {
+    std::lock_guard<std::mutex> lock(p.mutex);
+    p.size = size;
+    ++p.generation;
+  }
+  p.wake.notify_all();
+  p.member(0, size);
+  for (int spins = 0; p.running.load(std::memory_order_acquire) > 0;)
+    if (++spins < 4000) relax();
+    else sched_yield();
+  if (p.failure) std::rethrow_exception(p.failure);
+}
+
+}  // namespace usconf::cpu

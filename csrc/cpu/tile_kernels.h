@@ -1,0 +1,313 @@
+// Kernels of the leaf tiles: equal tiles side by side, one to a vector lane. Included by
+// direct_kernels.cpp only.
+#pragma once
+
+#include "../solver/couplings.h"
+#include "../solver/front.h"
+#include "direct_kernels.h"
+#include "vectors.h"
+
+namespace usconf::cpu::USCONF_ISA_NAMESPACE {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int lane_rows = 6, lane_columns = 4;  // register tile of a lane front's update
+#else
+constexpr int lane_rows = 3, lane_columns = 3;
+#endif
+constexpr int max_tile = 20, max_pivots = 24;  // plan.cpp cuts tiles of at most 19 pixels a side
+
+USCONF_INLINE long triangle(long i) { return i * (i + 1) / 2; }
+
+USCONF_INLINE Vec inverse_root(Vec d) {
+  Vec q;
+  for (int l = 0; l < lanes; ++l) q[l] = d[l] > 0 ? 1.0f / __builtin_sqrtf(d[l]) : 0.0f;
+  return q;
+}
+
+// One row of `width` consecutive values per lane, turned into one vector per column. Reads up to the
+// next multiple of `lanes`.
+USCONF_INLINE void load_row(const float* const* at, int width, Vec* out) {
+  for (int c = 0; c < width; c += lanes) {
+    Vec rows[lanes];
+    USCONF_UNROLL
+    for (int l = 0; l < lanes; ++l) rows[l] = load_unaligned(at[l] + c);
+    transpose(rows);
+    const int n = width - c < lanes ? width - c : lanes;
+    for (int i = 0; i < n; ++i) out[c + i] = rows[i];
+  }
+}
+
+// A tile's original couplings, on the grid with the ring: kind k, pixel (r, c) at [k][r][c].
+struct TileCouplings {
+  static constexpr int side = max_tile + 2;
+  const Vec* plane[6];
+  int width;
+};
+
+// ---- elimination ---------------------------------------------------------------------------------
+
+// Pivot j's row of the front's factor: updates from the pivots before it, d, scaling.
+USCONF_INLINE void eliminate_pivots(Vec* f, int order, int pivots) {
+  for (int j = 0; j < pivots; ++j) {
+    Vec* pivot = f + triangle(j);
+    Vec d[4] = {};
+    int i = j + 1;
+    for (; i + 3 <= order + 1; i += 4) {
+      Vec* row[4];
+      Vec x[4];
+      USCONF_UNROLL
+      for (int r = 0; r < 4; ++r) {
+        row[r] = f + triangle(i + r);
+        x[r] = row[r][j];
+      }
+      for (int k = 0; k < j; ++k) {
+        const Vec p = pivot[k];
+        USCONF_UNROLL
+        for (int r = 0; r < 4; ++r) x[r] += row[r][k] * p;
+      }
+      USCONF_UNROLL
+      for (int r = 0; r < 4; ++r) {
+        row[r][j] = x[r];
+        d[r] += x[r];
+      }
+    }
+    for (; i <= order + 1; ++i) {
+      Vec* row = f + triangle(i);
+      Vec x = row[j];
+      for (int k = 0; k < j; ++k) x += row[k] * pivot[k];
+      row[j] = x;
+      d[0] += x;
+    }
+    const Vec q = inverse_root((d[0] + d[1]) + (d[2] + d[3]));
+    pivot[j] = q;
+    for (i = j + 1; i <= order + 1; ++i) f[triangle(i) + j] *= q;
+  }
+}
+
+// Couplings among the boundary and to the seeds: C[i][j] += sum over pivots k of z_ik z_jk, i > j.
+USCONF_INLINE void update_boundary(Vec* f, int order, int pivots) {
+  for (int i = pivots; i <= order + 1; i += lane_rows) {
+    Vec* a[lane_rows];
+    USCONF_UNROLL
+    for (int r = 0; r < lane_rows; ++r) a[r] = f + triangle(i + r <= order + 1 ? i + r : order + 1);
+    const int last = i + lane_rows - 1 < order - 1 ? i + lane_rows - 1 : order - 1;
+    for (int j = pivots; j <= last; j += lane_columns) {
+      const Vec* b[lane_columns];
+      USCONF_UNROLL
+      for (int c = 0; c < lane_columns; ++c)
+        b[c] = f + triangle(j + c <= order + 1 ? j + c : order + 1);
+      Vec sum[lane_rows][lane_columns] = {};
+      for (int k = 0; k < pivots; ++k) {
+        Vec right[lane_columns];
+        USCONF_UNROLL
+        for (int c = 0; c < lane_columns; ++c) right[c] = b[c][k];
+        USCONF_UNROLL
+        for (int r = 0; r < lane_rows; ++r) {
+          const Vec left = a[r][k];
+          USCONF_UNROLL
+          for (int c = 0; c < lane_columns; ++c) sum[r][c] += left * right[c];
+        }
+      }
+      if (i + lane_rows - 1 <= order + 1 && j + lane_columns - 1 < i && j + lane_columns <= order) {
+        USCONF_UNROLL
+        for (int r = 0; r < lane_rows; ++r)
+          USCONF_UNROLL
+          for (int c = 0; c < lane_columns; ++c) a[r][j + c] += sum[r][c];
+      } else {
+        for (int r = 0; r < lane_rows && i + r <= order + 1; ++r)
+          for (int c = 0; c < lane_columns; ++c)
+            if (j + c < i + r && j + c < order) a[r][j + c] += sum[r][c];
+      }
+    }
+  }
+}
+
+USCONF_INLINE void assemble(const TileFront& t, const TileCouplings& w, bool seeded, Vec* work) {
+  Vec* f = work + t.work;
+  for (int i = 0; i < t.clear_count; ++i) f[t.clear[i]] = Vec{};
+  for (int i = 0; i < t.copy_count; ++i) f[t.copy[2 * i]] = work[t.copy[2 * i + 1]];
+  for (int i = 0; i < t.add_count; ++i)
+    f[t.add[3 * i]] = work[t.add[3 * i + 1]] + work[t.add[3 * i + 2]];
+  for (int i = 0; i < t.coupling_count; ++i) {
+    const TileCoupling& c = t.couplings[i];
+    if (c.kind >= CouplingKind::source && !seeded) continue;
+    f[c.entry] += w.plane[static_cast<int>(c.kind)][(c.row + 1) * w.width + c.column + 1];
+  }
+}
+
+USCONF_INLINE void keep(const TileFront& t, const Vec* f, Vec* factor, bool streaming) {
+  Vec* out = factor + t.factor;
+  for (int i = 0; i <= t.order(); ++i) {
+    const Vec* row = f + triangle(i);
+    const int n = i < t.pivots ? i + 1 : t.pivots;
+    if (streaming)
+      for (int k = 0; k < n; ++k) stream(reinterpret_cast<float*>(out + k), row[k]);
+    else
+      for (int k = 0; k < n; ++k) out[k] = row[k];
+    out += n;
+  }
+}
+
+// The last front's boundary, turned from lanes into one matrix per tile, both triangles.
+USCONF_INLINE void write_schur(const TileFront& t, const Vec* f, int stride, int count,
+                               float* const* schur) {
+  const int n = t.boundary + 2;
+  const auto entry = [&](int i, int j) {  // symmetric access, 0 outside and on the diagonal
+    if (i == j || i >= n || j >= n || (i >= t.boundary && j >= t.boundary)) return Vec{};
+    return i > j ? f[triangle(t.pivots + i) + t.pivots + j] : f[triangle(t.pivots + j) + t.pivots + i];
+  };
+  for (int i = 0; i < n; ++i)
+    for (int j = 0; j < stride; j += lanes) {
+      Vec columns[lanes];
+      if (j + lanes <= i && j + lanes <= t.boundary) {
+        USCONF_UNROLL
+        for (int l = 0; l < lanes; ++l) columns[l] = f[triangle(t.pivots + i) + t.pivots + j + l];
+      } else {
+        for (int l = 0; l < lanes; ++l) columns[l] = entry(i, j + l);
+      }
+      transpose(columns);
+      for (int l = 0; l < count; ++l) store(schur[l] + long(i) * stride + j, columns[l]);
+    }
+}
+
+void eliminate_tiles(const LaneTiles& g, const Couplings<float>& w, float* work_floats,
+                     float* factor_floats, float* const* schur, bool streaming) {
+  const TileShape& shape = *g.shape;
+  Vec* work = reinterpret_cast<Vec*>(work_floats);
+  Vec* factor = reinterpret_cast<Vec*>(factor_floats);
+  const int width = shape.width + 2, height = shape.height + 2;
+  // Idle lanes repeat the last tile: their results go nowhere.
+  int row[lanes], column[lanes];
+  bool seeded = false;
+  for (int l = 0; l < lanes; ++l) {
+    const int from = l < g.count ? l : g.count - 1;
+    row[l] = g.row[from];
+    column[l] = g.column[from];
+    for (int r = row[l]; r < row[l] + shape.height && r < w.rows; ++r) seeded |= w.seeded[r] != 0;
+  }
+  Vec grid[6][(max_tile + 2) * (max_tile + 2)];
+  const float* planes[6] = {w.right, w.below, w.below_right, w.below_left, w.source, w.sink};
+  TileCouplings couplings;
+  couplings.width = width;
+  for (int k = 0; k < 6; ++k) {
+    couplings.plane[k] = grid[k];
+    if (k >= 4 && !seeded) continue;
+    for (int r = 0; r < height; ++r) {
+      const float* at[lanes];
+      for (int l = 0; l < lanes; ++l) {
+        const int y = row[l] + r - 1;
+        at[l] = planes[k] + (y <= w.rows ? y : w.rows) * w.ld + column[l] - 1;
+      }
+      load_row(at, width, grid[k] + r * width);
+    }
+  }
+  for (int i = 0; i < shape.front_count; ++i) {
+    const TileFront& t = shape.fronts[i];
+    Vec* f = work + t.work;
+    assemble(t, couplings, seeded, work);
+    eliminate_pivots(f, t.order(), t.pivots);
+    update_boundary(f, t.order(), t.pivots);
+    keep(t, f, factor, streaming);
+  }
+  if (streaming) stream_fence();
+  const TileFront& last = shape.fronts[shape.front_count - 1];
+  if (schur) write_schur(last, work + last.work, shape.schur_stride, g.count, schur);
+}
+
+// ---- sweeps --------------------------------------------------------------------------------------
+
+void forward_tiles(const LaneTiles& g, const float* factor_floats, const float* r, long ld,
+                   float* saved_floats, float* const* ring) {
+  const TileShape& shape = *g.shape;
+  const Vec* factor = reinterpret_cast<const Vec*>(factor_floats);
+  Vec* saved = reinterpret_cast<Vec*>(saved_floats);
+  const int width = shape.width + 2;
+  Vec value[(max_tile + 2) * (max_tile + 2)];
+  for (int i = 0; i < shape.ring_size; ++i) value[shape.ring[i]] = Vec{};
+  for (int y = 0; y < shape.height; ++y) {
+    const float* at[lanes];
+    for (int l = 0; l < lanes; ++l) {
+      const int from = l < g.count ? l : g.count - 1;
+      at[l] = r + (g.row[from] + y) * ld + g.column[from];
+    }
+    load_row(at, shape.width, value + (y + 1) * width + 1);
+  }
+  for (int i = 0; i < shape.front_count; ++i) {
+    const TileFront& t = shape.fronts[i];
+    const Vec* row = factor + t.factor;
+    Vec y[max_pivots];
+    for (int j = 0; j < t.pivots; ++j) {
+      Vec v = value[t.pixels[j]];
+      for (int k = 0; k < j; ++k) v += row[k] * y[k];
+      y[j] = v * row[j];
+      *saved++ = y[j];
+      row += j + 1;
+    }
+    for (int j = t.pivots; j < t.order(); ++j) {
+      Vec v = value[t.pixels[j]];
+      for (int k = 0; k < t.pivots; ++k) v += row[k] * y[k];
+      value[t.pixels[j]] = v;
+      row += t.pivots;
+    }
+  }
+  for (int i = 0; i < shape.ring_size; i += lanes) {
+    Vec out[lanes];
+    for (int l = 0; l < lanes; ++l)
+      out[l] = i + l < shape.ring_size ? value[shape.ring[i + l]] : Vec{};
+    transpose(out);
+    for (int l = 0; l < g.count; ++l) store(ring[l] + i, out[l]);
+  }
+}
+
+void backward_tiles(const LaneTiles& g, const float* factor_floats, const float* saved_floats, float* x,
+                    long ld) {
+  const TileShape& shape = *g.shape;
+  const Vec* factor = reinterpret_cast<const Vec*>(factor_floats);
+  const Vec* saved = reinterpret_cast<const Vec*>(saved_floats);
+  const int width = shape.width + 2, height = shape.height + 2;
+  Vec value[(max_tile + 2) * (max_tile + 2)];
+  for (int y = 0; y < height; ++y) {
+    const float* at[lanes];
+    for (int l = 0; l < lanes; ++l) {
+      const int from = l < g.count ? l : g.count - 1;
+      at[l] = x + (g.row[from] + y - 1) * ld + g.column[from] - 1;
+    }
+    load_row(at, width, value + y * width);
+  }
+  int taken = shape.height * shape.width;
+  for (int i = shape.front_count - 1; i >= 0; --i) {
+    const TileFront& t = shape.fronts[i];
+    const Vec* rows_of = factor + t.factor;
+    taken -= t.pivots;
+    Vec y[max_pivots];
+    const Vec* source = rows_of + t.factor_row(t.order());
+    for (int j = 0; j < t.pivots; ++j) y[j] = saved ? saved[taken + j] : source[j];
+    for (int k = t.order() - 1; k >= t.pivots; --k) {
+      const Vec v = value[t.pixels[k]];
+      const Vec* row = rows_of + t.factor_row(k);
+      for (int j = 0; j < t.pivots; ++j) y[j] += row[j] * v;
+    }
+    for (int k = t.pivots - 1; k >= 0; --k) {
+      const Vec* row = rows_of + t.factor_row(k);
+      const Vec v = y[k] * row[k];
+      value[t.pixels[k]] = v;
+      for (int j = 0; j < k; ++j) y[j] += row[j] * v;
+    }
+  }
+  for (int y = 1; y <= shape.height; ++y)
+    for (int c = 0; c < shape.width; c += lanes) {
+      Vec out[lanes];
+      for (int l = 0; l < lanes; ++l)
+        out[l] = c + l < shape.width ? value[y * width + c + l + 1] : Vec{};
+      transpose(out);
+      const int n = shape.width - c < lanes ? shape.width - c : lanes;
+      for (int l = 0; l < g.count; ++l) {
+        float* to = x + (g.row[l] + y - 1) * ld + g.column[l] + c;
+        for (int i = 0; i < n; ++i) to[i] = out[l][i];
+      }
+    }
+}
+
+}  // namespace
+}  // namespace usconf::cpu::USCONF_ISA_NAMESPACE

@@ -1,0 +1,149 @@
+// The extension module: addresses in, the device picked, the GIL freed, nothing else.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "cpu/isa.h"
+#include "cpu/threads.h"
+#include "kernels.h"
+
+#if defined(USCONF_CUDA)
+#include "cuda/device.h"
+#endif
+
+namespace py = pybind11;
+using usconf::RandomWalkOptions;
+using usconf::RandomWalkProblem;
+
+namespace {
+
+using Address = std::uintptr_t;
+
+template <class T>
+T* pointer(Address a) {
+  return reinterpret_cast<T*>(a);
+}
+
+// Lets Ctrl-C end long work.
+void checkpoint() {
+  const py::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+// The arguments every function starts with: the problem, then how to work on it.
+#define USCONF_PROBLEM                                                                            \
+  Address image, int scalar, int frames, int height, int width, Address labels, bool shared,      \
+      int top, int bottom, double alpha, double beta, double gamma, int variant, bool normalise,  \
+      int solver, bool double_map, int threads, int device, Address stream
+#define USCONF_PROBLEM_VALUES                                                                     \
+  image, scalar, frames, height, width, labels, shared, top, bottom, alpha, beta, gamma, variant, \
+      normalise, solver, double_map, threads, device, stream
+
+struct Call {
+  Call(USCONF_PROBLEM)
+      : problem{pointer<const void>(image), static_cast<usconf::Scalar>(scalar), frames, height,
+                width, pointer<const std::uint8_t>(labels), shared, top, bottom, alpha, beta,
+                gamma, variant, normalise},
+        options{static_cast<usconf::Solver>(solver), double_map, threads, checkpoint},
+        device(device),
+        stream(pointer<void>(stream)) {}
+
+  // f(operator functions of the device)
+  RandomWalkProblem problem;
+  RandomWalkOptions options;
+  int device;
+  void* stream;
+};
+
+#if defined(USCONF_CUDA)
+#define USCONF_DISPATCH(call, function, ...)                    \
+  [&] {                                                         \
+    const py::gil_scoped_release release;                       \
+    if ((call).device < 0) return usconf::cpu::function(__VA_ARGS__); \
+    const usconf::cuda::DeviceGuard guard((call).device);       \
+    return usconf::cuda::function(__VA_ARGS__);                 \
+  }()
+#else
+#define USCONF_DISPATCH(call, function, ...)                                                   \
+  [&] {                                                                                        \
+    if ((call).device >= 0)                                                                    \
+      throw std::runtime_error("this usconf was built without CUDA; build it where nvcc is found"); \
+    const py::gil_scoped_release release;                                                      \
+    return usconf::cpu::function(__VA_ARGS__);                                                 \
+  }()
+#endif
+
+py::tuple random_walk(USCONF_PROBLEM, Address map, Address factor) {
+  const Call c(USCONF_PROBLEM_VALUES);
+  const auto report = USCONF_DISPATCH(c, random_walk, c.problem, c.options, pointer<void>(map),
+                                      pointer<void>(factor), c.stream);
+  return py::make_tuple(report.steps, report.correction);
+}
+
+std::size_t random_walk_factor_bytes(USCONF_PROBLEM) {
+  const Call c(USCONF_PROBLEM_VALUES);
+  return USCONF_DISPATCH(c, random_walk_factor_bytes, c.problem);
+}
+
+std::size_t random_walk_memory(USCONF_PROBLEM) {
+  const Call c(USCONF_PROBLEM_VALUES);
+  return USCONF_DISPATCH(c, random_walk_memory, c.problem, c.options);
+}
+
+void random_walk_backward(USCONF_PROBLEM, Address map, Address factor, Address d_map,
+                          Address d_image, Address d_parameters) {
+  const Call c(USCONF_PROBLEM_VALUES);
+  USCONF_DISPATCH(c, random_walk_backward, c.problem, c.options, pointer<const void>(map),
+                  pointer<const void>(factor), pointer<const void>(d_map), pointer<void>(d_image),
+                  pointer<double>(d_parameters), c.stream);
+}
+
+void random_walk_edges(USCONF_PROBLEM, Address edges) {
+  const Call c(USCONF_PROBLEM_VALUES);
+  USCONF_DISPATCH(c, random_walk_edges, c.problem, c.options, pointer<double>(edges), c.stream);
+}
+
+void clear_cache() {
+  usconf::cpu::clear_cache();
+#if defined(USCONF_CUDA)
+  usconf::cuda::clear_cache();
+#endif
+}
+
+py::dict cuda() {
+  py::dict d;
+#if defined(USCONF_CUDA)
+  const usconf::cuda::Info info = usconf::cuda::info();
+  d["built"] = true;
+  d["runtime"] = info.runtime;
+  d["driver"] = info.driver;
+  d["devices"] = info.devices;
+  d["architectures"] = USCONF_CUDA_ARCHITECTURES;
+  d["message"] = info.message;
+#else
+  d["built"] = false;
+  d["runtime"] = 0;
+  d["driver"] = 0;
+  d["devices"] = std::vector<std::string>{};
+  d["architectures"] = "";
+  d["message"] = "built without CUDA";
+#endif
+  return d;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.attr("version") = USCONF_VERSION;
+  m.def("random_walk", &random_walk);
+  m.def("random_walk_factor_bytes", &random_walk_factor_bytes);
+  m.def("random_walk_memory", &random_walk_memory);
+  m.def("random_walk_backward", &random_walk_backward);
+  m.def("random_walk_edges", &random_walk_edges);
+  m.def("isa", &usconf::cpu::isa_name);
+  m.def("isa_list", &usconf::cpu::isa_list);
+  m.def("threads", &usconf::cpu::threads);
+  m.def("default_threads", &usconf::cpu::default_threads);
+  m.def("set_threads", &usconf::cpu::set_threads);
+  m.def("clear_cache", &clear_cache);
+  m.def("cuda", &cuda);
+}

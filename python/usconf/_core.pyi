@@ -1,0 +1,165 @@
+"""The compiled core. Addresses are plain integers, 0 for none; nothing is checked here.
+
+Arguments shared by all operators of the random walk, by position:
+
+image, scalar, frames, height, width
+    (frames, height, width) pixels; scalar 0 uint8, 1 uint16, 2 int16, 3 float16, 4 float32,
+    5 float64.
+labels, labels_shared
+    (frames or 1, height, width) uint8: 0 free, 1 source, 2 sink, 3 outside; 0: first row source,
+    last row sink.
+top, bottom
+    Rows [top, bottom) may hold unknowns.
+alpha, beta, gamma, variant, normalise
+    variant 0 or 1 ("monai_1_3"); normalise False: the image is scaled already (mode RF).
+solver, double_map, threads, device, stream
+    solver 0 direct, 1 iterative; device -1 CPU, else the CUDA device.
+"""
+
+from typing import TypedDict
+
+class Cuda(TypedDict):
+    built: bool
+    runtime: int
+    driver: int
+    devices: list[str]
+    architectures: str
+    message: str
+
+version: str
+
+def random_walk(
+    image: int,
+    scalar: int,
+    frames: int,
+    height: int,
+    width: int,
+    labels: int,
+    labels_shared: bool,
+    top: int,
+    bottom: int,
+    alpha: float,
+    beta: float,
+    gamma: float,
+    variant: int,
+    normalise: bool,
+    solver: int,
+    double_map: bool,
+    threads: int,
+    device: int,
+    stream: int,
+    map: int,
+    factor: int,
+    /,
+) -> tuple[int, float]:
+    """Write the maps, and the factors unless `factor` is 0; returns (steps, last correction)."""
+
+def random_walk_factor_bytes(
+    image: int,
+    scalar: int,
+    frames: int,
+    height: int,
+    width: int,
+    labels: int,
+    labels_shared: bool,
+    top: int,
+    bottom: int,
+    alpha: float,
+    beta: float,
+    gamma: float,
+    variant: int,
+    normalise: bool,
+    solver: int,
+    double_map: bool,
+    threads: int,
+    device: int,
+    stream: int,
+    /,
+) -> int:
+    """Size of one frame's factor."""
+
+def random_walk_memory(
+    image: int,
+    scalar: int,
+    frames: int,
+    height: int,
+    width: int,
+    labels: int,
+    labels_shared: bool,
+    top: int,
+    bottom: int,
+    alpha: float,
+    beta: float,
+    gamma: float,
+    variant: int,
+    normalise: bool,
+    solver: int,
+    double_map: bool,
+    threads: int,
+    device: int,
+    stream: int,
+    /,
+) -> int:
+    """Peak bytes a call takes beside its arguments; reads neither image nor labels."""
+
+def random_walk_backward(
+    image: int,
+    scalar: int,
+    frames: int,
+    height: int,
+    width: int,
+    labels: int,
+    labels_shared: bool,
+    top: int,
+    bottom: int,
+    alpha: float,
+    beta: float,
+    gamma: float,
+    variant: int,
+    normalise: bool,
+    solver: int,
+    double_map: bool,
+    threads: int,
+    device: int,
+    stream: int,
+    map: int,
+    factor: int,
+    d_map: int,
+    d_image: int,
+    d_parameters: int,
+    /,
+) -> None:
+    """Write d_image (unless 0) and the three float64 derivatives by alpha, beta, gamma."""
+
+def random_walk_edges(
+    image: int,
+    scalar: int,
+    frames: int,
+    height: int,
+    width: int,
+    labels: int,
+    labels_shared: bool,
+    top: int,
+    bottom: int,
+    alpha: float,
+    beta: float,
+    gamma: float,
+    variant: int,
+    normalise: bool,
+    solver: int,
+    double_map: bool,
+    threads: int,
+    device: int,
+    stream: int,
+    edges: int,
+    /,
+) -> None:
+    """Write float64 (frames, 4, height, width): right, below, below-right, below-left."""
+
+def isa() -> str: ...
+def isa_list() -> list[str]: ...
+def threads() -> int: ...
+def default_threads() -> int: ...
+def set_threads(threads: int, /) -> None: ...
+def clear_cache() -> None: ...
+def cuda() -> Cuda: ...

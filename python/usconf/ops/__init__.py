@@ -1,0 +1,10 @@
+"""The operators of usconf for torch: differentiable, traced by torch.compile.
+
+Importing this module registers them as ``torch.ops.usconf.*``.
+"""
+
+from __future__ import annotations
+
+from .random_walk import random_walk
+
+__all__ = ["random_walk"]

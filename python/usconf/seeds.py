@@ -1,0 +1,168 @@
+"""Which pixels are valid, sources, sinks (step 7); and the pictures that make no sense.
+
+Karamalis et al., Medical Image Analysis 16 (2012) 1101-1112, in the form of the authors' MATLAB
+code. Works on NumPy, CuPy and torch alike: `xp` is the module of the array.
+
+With a mask the roles of the first and last row go to the first and last valid pixel of each
+column: `all` takes every last valid pixel, `mid` that of column W // 2 (none if that column holds
+no valid pixel), `min` the lowest among those of the columns [int(.1W), W - int(.1W)), `mask` the
+nonzero pixels of sink_mask that are valid. Where source and sink meet the source wins.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from . import arrays
+from .envelope import magnitude
+
+FREE, SOURCE, SINK, OUTSIDE = range(4)  # csrc/kernels.h
+
+EPSILON = 2.0**-52  # step 1, as MATLAB's eps
+
+# Black margins of real pictures hold noise up to 9 of 255. Samples per axis that tell the range.
+BLACK = 0.05
+SAMPLES = 64
+
+
+def valid_pixels(image: Any, mask: Any, nan: str) -> Any:
+    """(1 or frames, H, W) booleans, or None where all pixels are valid.
+
+    image: (frames, H, W); mask: (1 or frames, H, W) booleans or None.
+    """
+    if nan == "raise" or not arrays.is_floating(image):
+        check_finite(image, mask)
+        return mask
+    finite = arrays.namespace(image).isfinite(image)
+    return finite if mask is None else finite & mask
+
+
+def check_finite(image: Any, valid: Any) -> None:
+    """ValueError that counts and locates NaN and Inf among the valid pixels."""
+    if not arrays.is_floating(image):
+        return
+    xp = arrays.namespace(image)
+    finite = xp.isfinite(image)
+    if bool(finite.all()):
+        return
+    bad = ~finite if valid is None else ~finite & valid
+    count = int(bad.sum())
+    if count == 0:
+        return
+    first = int(arrays.cast(bad.reshape(-1), "uint8").argmax())
+    frame, inside = divmod(first, image.shape[1] * image.shape[2])
+    row, column = divmod(inside, image.shape[2])
+    raise ValueError(
+        f"image must be finite, got {count} NaN or infinite pixel(s), the first at row {row}, "
+        f'column {column} of frame {frame}; nan="mask" treats them as invalid pixels'
+    )
+
+
+def warn_of_margins(image: Any) -> None:
+    """UserWarning when the first row, the source of step 7, is a black margin."""
+    if 0 in image.shape:
+        return
+    brightest = extremes(image[:, :1], None)[1][:, 0, 0]
+    height, width = image.shape[1:]
+    low, high = extremes(image[:, :: -(-height // SAMPLES), :: -(-width // SAMPLES)], None)
+    low, high = low[:, 0, 0], high[:, 0, 0]
+    if bool(((high > low) & (brightest <= low + BLACK * (high - low))).any()):
+        warnings.warn(
+            "image has a black first row, where the transducer should be: the map would be "
+            "meaningless; crop the margins to the beam's support (fit_support) or pass mask=",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def extremes(image: Any, valid: Any) -> tuple[Any, Any]:
+    """Smallest and largest valid value of each frame, (frames, 1, 1) float64; 0 without any."""
+    xp = arrays.namespace(image)
+    if valid is None:
+        if arrays.dtype_name(image) == "uint16" and arrays.kind(image) == "torch":
+            image = arrays.cast(image, "int32")  # torch has no amin of uint16
+        low, high = xp.amin(image, axis=(1, 2)), xp.amax(image, axis=(1, 2))
+        low, high = arrays.cast(low, "float64"), arrays.cast(high, "float64")
+        return low[:, None, None], high[:, None, None]
+    image = arrays.cast(image, "float64")
+    low = xp.amin(xp.where(valid, image, float("inf")), axis=(1, 2), keepdims=True)
+    high = xp.amax(xp.where(valid, image, float("-inf")), axis=(1, 2), keepdims=True)
+    some = xp.isfinite(low)
+    return xp.where(some, low, 0.0), xp.where(some, high, 0.0)
+
+
+def intensity(image: Any, valid: Any, mode: str) -> Any:
+    """Step 1 in float64: g in [0, 1] (mode RF: its envelope), 0 where invalid. Differentiable."""
+    xp = arrays.namespace(image)
+    image = arrays.cast(image, "float64")
+    if valid is not None:
+        image = xp.where(valid, image, 0.0)  # before any arithmetic: NaN times 0 is NaN
+    low, high = extremes(image, valid)
+    scaled = (image - low) / ((high - low) + EPSILON)
+    if valid is not None:
+        scaled = xp.where(valid, scaled, 0.0)
+    if mode == "RF":
+        scaled = magnitude(scaled, 1)
+        if valid is not None:
+            scaled = xp.where(valid, scaled, 0.0)
+    return scaled
+
+
+def plant(image: Any, valid: Any, sink: str, sink_mask: Any, mode: str) -> Any:
+    """Labels (1 or frames, H, W) uint8, or None for first row source, last row sink.
+
+    image: (frames, H, W) as given; valid, sink_mask: (1 or frames, H, W) booleans or None.
+    """
+    if sink == "all" and valid is None:
+        return None
+    xp = arrays.namespace(image)
+    height, width = image.shape[1:]
+    rows, columns = _grid(image, xp)
+    everywhere = xp.ones_like(rows + columns, dtype=bool_of(xp))
+    inside = everywhere if valid is None else valid
+    across = inside.any(axis=1)[:, None]
+    flat = arrays.cast(inside, "uint8")
+    first = (rows == flat.argmax(axis=1)[:, None]) & across
+    last = (rows == height - 1 - xp.flip(flat, (1,)).argmax(axis=1)[:, None]) & across
+    if sink == "mid":
+        sinks = last & (columns == width // 2)
+    elif sink == "min":
+        margin = int(0.1 * width)
+        inner = last & (columns >= margin) & (columns < width - margin)
+        values = xp.where(inner, intensity(image, valid, mode), float("inf"))
+        sinks = inner & (values == xp.amin(values, axis=(1, 2), keepdims=True))
+    else:
+        sinks = last if sink == "all" else sink_mask & inside
+    sinks = sinks & ~first
+    if sink == "mask" and not bool(sinks.any(axis=2).any(axis=1).all()):
+        warnings.warn(
+            "sink_mask leaves a frame without sinks (pixels of the source and pixels that are not "
+            "valid are none): its map is 1 wherever a source is in reach; mark deep pixels",
+            UserWarning,
+            stacklevel=2,
+        )
+    outside = arrays.cast(~inside, "uint8") * OUTSIDE
+    return outside + arrays.cast(first, "uint8") * SOURCE + arrays.cast(sinks, "uint8") * SINK
+
+
+def first_and_last(image: Any) -> Any:
+    """The labels that None stands for, (1, H, W): first row source, last row sink."""
+    labels = arrays.empty(image, (1, *image.shape[1:]), "uint8")
+    labels[:] = FREE
+    labels[:, -1] = SINK
+    labels[:, 0] = SOURCE
+    return labels
+
+
+def bool_of(xp: Any) -> Any:
+    """The library's boolean dtype."""
+    return getattr(xp, "bool_", None) or xp.bool
+
+
+def _grid(image: Any, xp: Any) -> tuple[Any, Any]:
+    """Row numbers (1, H, 1) and column numbers (1, 1, W), on the image's device."""
+    height, width = image.shape[1:]
+    where = {"device": image.device} if arrays.kind(image) == "torch" else {}
+    rows, columns = xp.arange(height, **where), xp.arange(width, **where)
+    return rows[None, :, None], columns[None, None, :]
