@@ -126,7 +126,11 @@ std::vector<DirectSolver::Task> DirectSolver::tasks(const Plan& plan, int thread
     }
   }
   std::reverse(list.begin(), list.end());
+  // Level by level, so that several members find independent nodes.
   std::reverse(above.begin(), above.end());
+  std::stable_sort(above.begin(), above.end(), [&](const Task& a, const Task& b) {
+    return plan.nodes[a.node].depth > plan.nodes[b.node].depth;
+  });
   list.insert(list.end(), above.begin(), above.end());
   return list;
 }
@@ -341,52 +345,97 @@ void DirectSolver::backward_node(const float* factor, bool map, float* x, long l
   for (int k = 0; k < n.pivots; ++k) x[offset(n.separator, k, ld)] = t[k];
 }
 
-void DirectSolver::forward(const Team& team, const float* factor, const float* r, long ld) {
-  const Plan& p = *plan_;
-  const auto groups = team.share(static_cast<long>(p.groups.size()));
-  for (long i = groups.begin; i < groups.end; ++i) {
-    const TileGroup& g = p.groups[i];
-    float* ring[block];
-    for (int l = 0; l < g.count; ++l)
-      ring[l] = tile_rings_.as<float>() + std::size_t(g.tiles[l]) * p.ring_stride;
-    with_group(g, [&](const LaneTiles& tiles) {
-      direct_kernels().forward_tiles(tiles, factor + g.factor, r, ld,
-                                     tile_values_.as<float>() + g.saved, ring);
-    });
-  }
-  team.barrier();
-  if (p.root < 0) return;
-  take(team, true, [&](const Task& t) {
-    for (int i = t.subtree ? p.nodes[t.node].first : t.node; i <= t.node; ++i)
-      forward_node(factor, r, ld, i, spaces_[team.index].scratch.as<float>());
+void DirectSolver::forward_group(const float* factor, const float* r, long ld, const TileGroup& g) {
+  float* ring[block];
+  for (int l = 0; l < g.count; ++l)
+    ring[l] = tile_rings_.as<float>() + std::size_t(g.tiles[l]) * plan_->ring_stride;
+  with_group(g, [&](const LaneTiles& tiles) {
+    direct_kernels().forward_tiles(tiles, factor + g.factor, r, ld,
+                                   tile_values_.as<float>() + g.saved, ring);
   });
 }
 
-void DirectSolver::backward(const Team& team, const float* factor, bool map, float* x, long ld) {
-  const Plan& p = *plan_;
-  if (p.root >= 0)
-    take(team, false, [&](const Task& t) {
-      const int first = t.subtree ? p.nodes[t.node].first : t.node;
-      for (int i = t.node; i >= first; --i) backward_node(factor, map, x, ld, i, spaces_[team.index].scratch.as<float>());
-    });
-  const auto groups = team.share(static_cast<long>(p.groups.size()));
-  for (long i = groups.begin; i < groups.end; ++i) {
-    const TileGroup& g = p.groups[i];
-    with_group(g, [&](const LaneTiles& tiles) {
-      direct_kernels().backward_tiles(tiles, factor + g.factor,
-                                      map ? nullptr : tile_values_.as<float>() + g.saved, x, ld);
-    });
+void DirectSolver::backward_group(const float* factor, bool map, float* x, long ld,
+                                  const TileGroup& g) {
+  with_group(g, [&](const LaneTiles& tiles) {
+    direct_kernels().backward_tiles(tiles, factor + g.factor,
+                                    map ? nullptr : tile_values_.as<float>() + g.saved, x, ld);
+  });
+}
+
+void DirectSolver::forward_task(const float* factor, const float* r, long ld, const Task& task,
+                                Space& space) {
+  const Node& n = plan_->nodes[task.node];
+  for (int i = n.first_group; task.subtree && i < n.end_group; ++i)
+    forward_group(factor, r, ld, plan_->groups[i]);
+  for (int i = task.subtree ? n.first : task.node; i <= task.node; ++i)
+    forward_node(factor, r, ld, i, space.scratch.as<float>());
+}
+
+void DirectSolver::backward_task(const float* factor, bool map, float* x, long ld, const Task& task,
+                                 Space& space) {
+  const Node& n = plan_->nodes[task.node];
+  for (int i = task.node; i >= (task.subtree ? n.first : task.node); --i)
+    backward_node(factor, map, x, ld, i, space.scratch.as<float>());
+  for (int i = n.end_group - 1; task.subtree && i >= n.first_group; --i)
+    backward_group(factor, map, x, ld, plan_->groups[i]);
+}
+
+void DirectSolver::forward(const Team& team, const float* factor, const float* r, long ld) {
+  if (plan_->root >= 0) {
+    take(team, true,
+         [&](const Task& t) { forward_task(factor, r, ld, t, spaces_[team.index]); });
+    return;
   }
+  if (team.index == 0) forward_group(factor, r, ld, plan_->groups[0]);
   team.barrier();
 }
 
-void DirectSolver::solve_map(const Team& team, const float* factor, float* x, long ld) {
-  backward(team, factor, true, x, ld);
+void DirectSolver::backward(const Team& team, const float* factor, float* x, long ld) {
+  if (plan_->root >= 0) {
+    take(team, false,
+         [&](const Task& t) { backward_task(factor, false, x, ld, t, spaces_[team.index]); });
+    return;
+  }
+  if (team.index == 0) backward_group(factor, false, x, ld, plan_->groups[0]);
+  team.barrier();
 }
 
-void DirectSolver::solve(const Team& team, const float* factor, const float* r, float* x, long ld) {
-  forward(team, factor, r, ld);
-  backward(team, factor, false, x, ld);
+void DirectSolver::solve_map(const Team& team, const float* factor, float* x, long ld,
+                             const std::function<void(const Pixels&)>& accept,
+                             const std::function<void(const Pixels&)>& reject) {
+  const Plan& p = *plan_;
+  if (p.root < 0) {
+    const Pixels all{{0, p.rows}, {0, p.columns}};
+    if (team.index == 0) {
+      backward_group(factor, true, x, ld, p.groups[0]);
+      accept(all);
+      reject(all);
+      forward_group(factor, x, ld, p.groups[0]);
+    }
+    team.barrier();
+    return;
+  }
+  // A task above the subtrees covers its separator only.
+  const auto pixels = [&](const Task& t) -> Pixels {
+    const Node& n = p.nodes[t.node];
+    const Segment& s = n.separator;
+    if (t.subtree) return {{n.rows[0], n.rows[1]}, {n.columns[0], n.columns[1]}};
+    return {{s.row, s.row + (s.vertical ? s.length : 1)},
+            {s.column, s.column + (s.vertical ? 1 : s.length)}};
+  };
+  take(team, false, [&](const Task& t) {
+    backward_task(factor, true, x, ld, t, spaces_[team.index]);
+    accept(pixels(t));
+    if (!t.subtree) return;
+    reject(pixels(t));
+    forward_task(factor, x, ld, t, spaces_[team.index]);
+  });
+  take(team, true, [&](const Task& t) {
+    if (t.subtree) return;
+    reject(pixels(t));
+    forward_task(factor, x, ld, t, spaces_[team.index]);
+  });
 }
 
 }  // namespace usconf::cpu

@@ -17,6 +17,11 @@ namespace usconf::cpu {
 std::shared_ptr<const Plan> plan_for(int rows, int columns);
 void forget_plans();
 
+// Rows and columns [begin, end) of the rectangle.
+struct Pixels {
+  int row[2], column[2];
+};
+
 // Factor and sweeps of one system at a time. All functions are called by every member of one team; the
 // result does not depend on the team's size.
 class DirectSolver {
@@ -25,10 +30,15 @@ class DirectSolver {
 
   // Eliminates all pixels. factor: plan.factor_size floats, 64-byte aligned.
   void eliminate(const Team& team, const Couplings<float>& couplings, float* factor);
-  // x = map of the factored system (right-hand side: couplings to the source).
-  void solve_map(const Team& team, const float* factor, float* x, long ld);
-  // x = solution for the right-hand side r. r and x may be the same plane.
-  void solve(const Team& team, const float* factor, const float* r, float* x, long ld);
+  // x = map of the factored system (right-hand side: couplings to the source), and the forward sweep
+  // of its residual. accept(pixels): x holds the solution there; reject(pixels): to be replaced by the
+  // residual there, all neighbours having been accepted. A subtree's factor is read once for both.
+  void solve_map(const Team& team, const float* factor, float* x, long ld,
+                 const std::function<void(const Pixels&)>& accept,
+                 const std::function<void(const Pixels&)>& reject);
+  // For any right-hand side r: forward keeps what backward needs.
+  void forward(const Team& team, const float* factor, const float* r, long ld);
+  void backward(const Team& team, const float* factor, float* x, long ld);
 
   const Plan& plan() const { return *plan_; }
   static std::size_t bytes(const Plan& plan, int threads);  // working memory, factor not included
@@ -51,8 +61,11 @@ class DirectSolver {
   const float* schur(const Space& space, int tile) const;
   void forward_node(const float* factor, const float* r, long ld, int index, float* t);
   void backward_node(const float* factor, bool map, float* x, long ld, int index, float* t);
-  void forward(const Team& team, const float* factor, const float* r, long ld);
-  void backward(const Team& team, const float* factor, bool map, float* x, long ld);
+  void forward_group(const float* factor, const float* r, long ld, const TileGroup& group);
+  void backward_group(const float* factor, bool map, float* x, long ld, const TileGroup& group);
+  void forward_task(const float* factor, const float* r, long ld, const Task& task, Space& space);
+  void backward_task(const float* factor, bool map, float* x, long ld, const Task& task,
+                     Space& space);
   template <class F>
   void with_group(const TileGroup& group, F f) const;
 

@@ -22,32 +22,34 @@ struct FluxRow {
 };
 
 template <class T>
-void residual(const Couplings<T>& w, int r, const double* x, const double* b, float* out) {
+void residual(const Couplings<T>& w, int r, int begin, int end, const double* x, const double* b,
+              float* plane) {
   const long at = r * w.ld, up = at - w.ld;
+  float* out = plane + at;
   const FluxRow<T> flux{w.right + at,      w.below + at, w.below_right + at, w.below_left + at,
                         w.below + up,      w.below_right + up, w.below_left + up,
                         x + at,            x + up,       x + at + w.ld};
   if (w.seeded[r]) {
     const T *source = w.source + at, *sink = w.sink + at;
 #pragma omp simd
-    for (int c = 0; c < w.columns; ++c) {
+    for (int c = begin; c < end; ++c) {
       const double v = x[at + c], given = b ? b[at + c] - source[c] * v : source[c] * (1.0 - v);
       out[c] = static_cast<float>(flux(c) + given - sink[c] * v);
     }
   } else if (b) {
 #pragma omp simd
-    for (int c = 0; c < w.columns; ++c) out[c] = static_cast<float>(flux(c) + b[at + c]);
+    for (int c = begin; c < end; ++c) out[c] = static_cast<float>(flux(c) + b[at + c]);
   } else {
 #pragma omp simd
-    for (int c = 0; c < w.columns; ++c) out[c] = static_cast<float>(flux(c));
+    for (int c = begin; c < end; ++c) out[c] = static_cast<float>(flux(c));
   }
 }
 
-double correct(double* x, const float* dx, double scale, int n) {
+double correct(double* x, const float* dx, int n) {
   double largest = 0;
 #pragma omp simd reduction(max : largest)
   for (int i = 0; i < n; ++i) {
-    const double d = scale * dx[i];
+    const double d = dx[i];
     const double size = d < 0 ? -d : d;
     x[i] += d;
     largest = size > largest ? size : largest;
@@ -55,17 +57,7 @@ double correct(double* x, const float* dx, double scale, int n) {
   return largest;
 }
 
-double largest(const float* v, int n) {
-  float m = 0;
-#pragma omp simd reduction(max : m)
-  for (int i = 0; i < n; ++i) {
-    const float size = v[i] < 0 ? -v[i] : v[i];
-    m = size > m ? size : m;
-  }
-  return m;
-}
-
-constexpr FluxKernels table = {residual<float>, residual<double>, correct, largest};
+constexpr FluxKernels table = {residual<float>, residual<double>, correct};
 
 }  // namespace
 

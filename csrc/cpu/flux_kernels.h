@@ -7,16 +7,15 @@
 namespace usconf::cpu {
 
 struct FluxKernels {
-  // residual = b + sum_j w_ij (x_j - x_i) - (source_i + sink_i) x_i in row r; b null: the couplings to
-  // the source, i.e. the map's own right-hand side. x has the couplings' row distance.
-  void (*residual_float)(const Couplings<float>&, int r, const double* x, const double* b,
-                         float* residual);
-  void (*residual_double)(const Couplings<double>&, int r, const double* x, const double* b,
-                          float* residual);
-  // x += scale * dx over n values; the largest |scale * dx|.
-  double (*correct)(double* x, const float* dx, double scale, int n);
-  // The largest |v| of n values.
-  double (*largest)(const float* v, int n);
+  // residual = b + sum_j w_ij (x_j - x_i) - (source_i + sink_i) x_i in columns [begin, end) of row r;
+  // b null: the couplings to the source, i.e. the map's own right-hand side. All planes start at the
+  // rectangle's first pixel and have the couplings' row distance.
+  void (*residual_float)(const Couplings<float>&, int r, int begin, int end, const double* x,
+                         const double* b, float* residual);
+  void (*residual_double)(const Couplings<double>&, int r, int begin, int end, const double* x,
+                          const double* b, float* residual);
+  // x += dx over n values; the largest |dx|.
+  double (*correct)(double* x, const float* dx, int n);
 };
 
 USCONF_DECLARE_TABLE(FluxKernels, flux_kernels)

@@ -107,38 +107,43 @@ double FrameSolver::largest(const Team& team, double mine) {
   return m;
 }
 
-void FrameSolver::residual(const Team& team, bool map) {
+void FrameSolver::residual(const Pixels& p, bool map) {
   const FluxKernels& k = flux_kernels();
   const double* given = map ? nullptr : b();
   float* r = r_.as<float>() + origin_;
-  const auto rows = team.share(rows_);
-  for (long i = rows.begin; i < rows.end; ++i) {
-    const int row = static_cast<int>(i);
-    if (key_.exact) k.residual_double(exact_.get(), row, x(), given, r + i * ld_);
-    else k.residual_float(couplings_.get(), row, x(), given, r + i * ld_);
+  for (int row = p.row[0]; row < p.row[1]; ++row) {
+    if (key_.exact)
+      k.residual_double(exact_.get(), row, p.column[0], p.column[1], x(), given, r);
+    else
+      k.residual_float(couplings_.get(), row, p.column[0], p.column[1], x(), given, r);
   }
-  team.barrier();
 }
 
-double FrameSolver::correct(const Team& team, double scale) {
+double FrameSolver::correct(const Team& team) {
   const auto rows = team.share(rows_);
   const float* dx = r_.as<float>() + origin_;
   double m = 0;
   for (long i = rows.begin; i < rows.end; ++i) {
-    const double row = flux_kernels().correct(x() + i * ld_, dx + i * ld_, scale, key_.width);
+    const double row = flux_kernels().correct(x() + i * ld_, dx + i * ld_, key_.width);
     m = row > m || std::isnan(row) ? row : m;
   }
   return largest(team, m);
 }
 
-// Corrections from the residual, until one is small against the solution. Starts from x().
-RandomWalkReport FrameSolver::refine(const Team& team, bool map, double tolerance) {
+// Corrections from the residual, until one is small against the solution. Starts from x(), and from its
+// residual's forward sweep if that was done.
+RandomWalkReport FrameSolver::refine(const Team& team, bool map, bool forwarded, double tolerance) {
   float* r = r_.as<float>() + origin_;
   double size = map ? 1.0 : 0.0;  // of the solution; a map's is known
   for (int step = 1;; ++step) {
-    residual(team, map);
-    direct_->solve(team, factor_, r, r, ld_);
-    const double m = correct(team, 1.0);
+    if (step > 1 || !forwarded) {
+      const auto rows = team.share(rows_);
+      residual({{static_cast<int>(rows.begin), static_cast<int>(rows.end)}, {0, key_.width}}, map);
+      team.barrier();
+      direct_->forward(team, factor_, r, ld_);
+    }
+    direct_->backward(team, factor_, r, ld_);
+    const double m = correct(team);
     size = std::max(size, m);
     if (std::isnan(m) || step == most_steps)
       throw std::runtime_error(
@@ -174,12 +179,17 @@ RandomWalkReport FrameSolver::iterate(const Team& team, bool map, void (*checkpo
 
 RandomWalkReport FrameSolver::solve_map(const Team& team, void (*checkpoint)()) {
   if (iterative_) return iterate(team, true, checkpoint);
+  // The first correction's forward sweep follows each subtree's solution at once.
   float* r = r_.as<float>() + origin_;
-  const auto rows = team.share(rows_);
-  for (long i = rows.begin; i < rows.end; ++i) std::fill_n(x() + i * ld_, key_.width, 0.0);
-  direct_->solve_map(team, factor_, r, ld_);
-  correct(team, 1.0);
-  return refine(team, true, key_.exact ? double_correction : float_correction);
+  direct_->solve_map(
+      team, factor_, r, ld_,
+      [&](const Pixels& p) {
+        for (int row = p.row[0]; row < p.row[1]; ++row)
+          std::copy(r + row * ld_ + p.column[0], r + row * ld_ + p.column[1],
+                    x() + row * ld_ + p.column[0]);
+      },
+      [&](const Pixels& p) { residual(p, true); });
+  return refine(team, true, true, key_.exact ? double_correction : float_correction);
 }
 
 RandomWalkReport FrameSolver::solve_adjoint(const Team& team, void (*checkpoint)()) {
@@ -197,15 +207,16 @@ RandomWalkReport FrameSolver::solve_adjoint(const Team& team, void (*checkpoint)
   if (iterative_) {
     report = iterate(team, false, checkpoint);
   } else if (key_.exact) {
-    report = refine(team, false, double_correction);
+    report = refine(team, false, false, double_correction);
   } else {
     // The float factor alone is right to 1.3e-6 of the largest value: enough beside a float map.
     float* r = r_.as<float>() + origin_;
     for (long i = rows.begin; i < rows.end; ++i)
       for (int c = 0; c < key_.width; ++c) r[i * ld_ + c] = static_cast<float>(b()[i * ld_ + c]);
     team.barrier();
-    direct_->solve(team, factor_, r, r, ld_);
-    report.correction = correct(team, 1.0);
+    direct_->forward(team, factor_, r, ld_);
+    direct_->backward(team, factor_, r, ld_);
+    report.correction = correct(team);
   }
   for (long i = rows.begin; i < rows.end; ++i)
     for (int c = 0; c < key_.width; ++c) x()[i * ld_ + c] *= m;

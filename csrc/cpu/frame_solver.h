@@ -56,10 +56,10 @@ class FrameSolver {
  private:
   static std::size_t planes_bytes(const Key& key);
   void set_up(const Team& team, const FrameView& frame, float* factor, bool known);
-  RandomWalkReport refine(const Team& team, bool map, double tolerance);
+  RandomWalkReport refine(const Team& team, bool map, bool forwarded, double tolerance);
   RandomWalkReport iterate(const Team& team, bool map, void (*checkpoint)());
-  void residual(const Team& team, bool map);
-  double correct(const Team& team, double scale);
+  void residual(const Pixels& pixels, bool map);
+  double correct(const Team& team);
   double largest(const Team& team, double mine);
 
   Key key_;

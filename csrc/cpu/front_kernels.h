@@ -78,7 +78,7 @@ USCONF_INLINE void product(int blocks, const float* a, const float* const* b, fl
 // ---- extend-add ----------------------------------------------------------------------------------
 
 // d[16 i + ..] += s[stride i + ..] for `rows` rows, lanes [low, high) of the block.
-USCONF_INLINE void add_rows(const float* s, long stride, float* d, int rows, int low, int high) {
+static __attribute__((noinline)) void add_rows(const float* s, long stride, float* d, int rows, int low, int high) {
   if (low == 0 && high == block) {
     for (int i = 0; i < rows; ++i)
       USCONF_UNROLL
@@ -156,7 +156,7 @@ void add_schur(const Node& node, int child, const float* schur, int stride, floa
 
 // Forward substitution of 16 rows with a factored diagonal block: row k is scaled by its reciprocal
 // root and added to the rows below it.
-USCONF_INLINE void substitute(const float* diagonal, const float* inverse_roots, float* rows) {
+static __attribute__((noinline)) void substitute(const float* diagonal, const float* inverse_roots, float* rows) {
   for (int v = 0; v < block; v += lanes) {
     Vec r[block];
     USCONF_UNROLL
@@ -172,7 +172,7 @@ USCONF_INLINE void substitute(const float* diagonal, const float* inverse_roots,
 }
 
 // sums[i] += the sum of row i of a 16 x 16 block
-USCONF_INLINE void add_row_sums(const float* rows, float* sums) {
+static __attribute__((noinline)) void add_row_sums(const float* rows, float* sums) {
   USCONF_UNROLL
   for (int i0 = 0; i0 < block; i0 += lanes) {
     Vec t[lanes];
@@ -191,14 +191,14 @@ USCONF_INLINE void add_row_sums(const float* rows, float* sums) {
 }
 
 // Adds blocks of rows element by element: acc += rows.
-USCONF_INLINE void accumulate(const float* rows, float* acc) {
+static __attribute__((noinline)) void accumulate(const float* rows, float* acc) {
   USCONF_UNROLL
   for (int i = 0; i < block * block; i += lanes) store(acc + i, load(acc + i) + load(rows + i));
 }
 
 // Eliminates the 16 pivots of a diagonal block. outer[k]: sum of pivot k's couplings outside the
 // block; sigma[k]: those of them that go to the boundary; y[k] = sigma[k]/sqrt(d) afterwards.
-USCONF_INLINE void eliminate_diagonal(float* d, float* outer, float* sigma, float* inverse_roots,
+static __attribute__((noinline)) void eliminate_diagonal(float* d, float* outer, float* sigma, float* inverse_roots,
                                       float* y) {
   // window + 16 - i: 0 in the first i lanes of a block's row, all ones behind them.
   alignas(64) static const std::int32_t window[2 * block] = {
@@ -358,35 +358,49 @@ void forward(const Node& node, const float* factor, float* t, float* y) {
   }
 }
 
+// sum[i] += row i of a 16 x 16 block times x, element by element
+USCONF_INLINE void multiply_rows(const float* rows, const float* x, Vec (*sum)[vectors]) {
+  USCONF_UNROLL
+  for (int v = 0; v < vectors; ++v) {
+    const Vec xs = load(x + v * lanes);
+    USCONF_UNROLL
+    for (int i = 0; i < block; ++i) sum[i][v] += load(rows + block * i + v * lanes) * xs;
+  }
+}
+
 void backward(const Node& node, const float* factor, const float* y, float* x) {
   alignas(64) float sums[block * block];
+  alignas(64) float columns[block * block];  // of the diagonal block
   alignas(64) float right[block];
   for (int k = node.pivot_blocks - 1; k >= 0; --k) {
     const float* row = factor + node.factor_row(k);
     const float* roots = factor + block * k;
-    const float* diagonal = row;
-    Vec sum[block][vectors];
-    USCONF_UNROLL
-    for (int i = 0; i < block; ++i)
-      USCONF_UNROLL
-      for (int v = 0; v < vectors; ++v) sum[i][v] = Vec{};
-    for (int j = k + 1; j < node.blocks; ++j) {
-      row += 256;
-      for (int v = 0; v < vectors; ++v) {
-        const Vec xs = load(x + block * j + v * lanes);
+    for (int i0 = 0; i0 < block; i0 += lanes)
+      for (int v = 0; v < block; v += lanes) {
+        Vec t[lanes];
         USCONF_UNROLL
-        for (int i = 0; i < block; ++i) sum[i][v] += load(row + block * i + v * lanes) * xs;
+        for (int i = 0; i < lanes; ++i) t[i] = load(row + block * (i0 + i) + v);
+        transpose(t);
+        USCONF_UNROLL
+        for (int i = 0; i < lanes; ++i) store(columns + block * (v + i) + i0, t[i]);
       }
+    Vec sum[block][vectors] = {};
+    // The row above this one comes next, and lies before it in memory.
+    const float* next = factor + node.factor_row(k > 0 ? k - 1 : 0);
+    for (int j = k + 1; j < node.blocks; ++j, next += 256) {
+      for (int i = 0; i < 256; i += block) __builtin_prefetch(next + i);
+      multiply_rows(row += 256, x + block * j, sum);
     }
     for (int i = 0; i < block; ++i)
       for (int v = 0; v < vectors; ++v) store(sums + block * i + v * lanes, sum[i][v]);
-    for (int i = 0; i < block; ++i) right[i] = y ? y[block * k + i] : 0.0f;
+    for (int v = 0; v < block; v += lanes) store(right + v, y ? load(y + block * k + v) : Vec{});
     add_row_sums(sums, right);
     // Inside the block: from the last pivot up, each value goes to the rows above it.
     for (int i = block - 1; i >= 0; --i) {
       const float value = right[i] * roots[i];
       x[block * k + i] = value;
-      for (int p = 0; p < i; ++p) right[p] += diagonal[block * p + i] * value;
+      for (int v = 0; v < block; v += lanes)
+        store(right + v, load(right + v) + load(columns + block * i + v) * splat(value));
     }
   }
 }

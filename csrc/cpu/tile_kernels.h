@@ -25,10 +25,19 @@ USCONF_INLINE Vec inverse_root(Vec d) {
   return q;
 }
 
-// One row of `width` consecutive values per lane, turned into one vector per column. Reads up to the
-// next multiple of `lanes`.
-USCONF_INLINE void load_row(const float* const* at, int width, Vec* out) {
-  for (int c = 0; c < width; c += lanes) {
+// One value per lane.
+USCONF_INLINE Vec load_each(const float* const* at, long offset) {
+  Vec v;
+  USCONF_UNROLL
+  for (int l = 0; l < lanes; ++l) v[l] = at[l][offset];
+  return v;
+}
+
+// `width` consecutive values per lane, turned into one vector per column. Reads up to the next
+// multiple of `lanes`.
+static __attribute__((noinline)) void load_row(const float* const* at, int width, Vec* out) {
+  int c = 0;
+  for (; c + lanes / 4 < width; c += lanes) {
     Vec rows[lanes];
     USCONF_UNROLL
     for (int l = 0; l < lanes; ++l) rows[l] = load_unaligned(at[l] + c);
@@ -36,6 +45,7 @@ USCONF_INLINE void load_row(const float* const* at, int width, Vec* out) {
     const int n = width - c < lanes ? width - c : lanes;
     for (int i = 0; i < n; ++i) out[c + i] = rows[i];
   }
+  for (; c < width; ++c) out[c] = load_each(at, c);  // a few left: cheaper one by one
 }
 
 // A tile's original couplings, on the grid with the ring: kind k, pixel (r, c) at [k][r][c].
@@ -48,7 +58,7 @@ struct TileCouplings {
 // ---- elimination ---------------------------------------------------------------------------------
 
 // Pivot j's row of the front's factor: updates from the pivots before it, d, scaling.
-USCONF_INLINE void eliminate_pivots(Vec* f, int order, int pivots) {
+static __attribute__((noinline)) void eliminate_pivots(Vec* f, int order, int pivots) {
   for (int j = 0; j < pivots; ++j) {
     Vec* pivot = f + triangle(j);
     Vec d[4] = {};
@@ -86,7 +96,7 @@ USCONF_INLINE void eliminate_pivots(Vec* f, int order, int pivots) {
 }
 
 // Couplings among the boundary and to the seeds: C[i][j] += sum over pivots k of z_ik z_jk, i > j.
-USCONF_INLINE void update_boundary(Vec* f, int order, int pivots) {
+static __attribute__((noinline)) void update_boundary(Vec* f, int order, int pivots) {
   for (int i = pivots; i <= order + 1; i += lane_rows) {
     Vec* a[lane_rows];
     USCONF_UNROLL
@@ -115,15 +125,17 @@ USCONF_INLINE void update_boundary(Vec* f, int order, int pivots) {
           USCONF_UNROLL
           for (int c = 0; c < lane_columns; ++c) a[r][j + c] += sum[r][c];
       } else {
-        for (int r = 0; r < lane_rows && i + r <= order + 1; ++r)
+        USCONF_UNROLL
+        for (int r = 0; r < lane_rows; ++r)
+          USCONF_UNROLL
           for (int c = 0; c < lane_columns; ++c)
-            if (j + c < i + r && j + c < order) a[r][j + c] += sum[r][c];
+            if (i + r <= order + 1 && j + c < i + r && j + c < order) a[r][j + c] += sum[r][c];
       }
     }
   }
 }
 
-USCONF_INLINE void assemble(const TileFront& t, const TileCouplings& w, bool seeded, Vec* work) {
+static __attribute__((noinline)) void assemble(const TileFront& t, const TileCouplings& w, bool seeded, Vec* work) {
   Vec* f = work + t.work;
   for (int i = 0; i < t.clear_count; ++i) f[t.clear[i]] = Vec{};
   for (int i = 0; i < t.copy_count; ++i) f[t.copy[2 * i]] = work[t.copy[2 * i + 1]];
@@ -136,7 +148,7 @@ USCONF_INLINE void assemble(const TileFront& t, const TileCouplings& w, bool see
   }
 }
 
-USCONF_INLINE void keep(const TileFront& t, const Vec* f, Vec* factor, bool streaming) {
+static __attribute__((noinline)) void keep(const TileFront& t, const Vec* f, Vec* factor, bool streaming) {
   Vec* out = factor + t.factor;
   for (int i = 0; i <= t.order(); ++i) {
     const Vec* row = f + triangle(i);
@@ -150,19 +162,22 @@ USCONF_INLINE void keep(const TileFront& t, const Vec* f, Vec* factor, bool stre
 }
 
 // The last front's boundary, turned from lanes into one matrix per tile, both triangles.
-USCONF_INLINE void write_schur(const TileFront& t, const Vec* f, int stride, int count,
+static __attribute__((noinline)) void write_schur(const TileFront& t, const Vec* f, int stride, int count,
                                float* const* schur) {
   const int n = t.boundary + 2;
   const auto entry = [&](int i, int j) {  // symmetric access, 0 outside and on the diagonal
     if (i == j || i >= n || j >= n || (i >= t.boundary && j >= t.boundary)) return Vec{};
     return i > j ? f[triangle(t.pivots + i) + t.pivots + j] : f[triangle(t.pivots + j) + t.pivots + i];
   };
-  for (int i = 0; i < n; ++i)
+  for (int i = 0; i < t.boundary; ++i)  // the seeds' rows are never asked for
     for (int j = 0; j < stride; j += lanes) {
       Vec columns[lanes];
       if (j + lanes <= i && j + lanes <= t.boundary) {
         USCONF_UNROLL
         for (int l = 0; l < lanes; ++l) columns[l] = f[triangle(t.pivots + i) + t.pivots + j + l];
+      } else if (j > i && j + lanes <= n) {
+        USCONF_UNROLL
+        for (int l = 0; l < lanes; ++l) columns[l] = f[triangle(t.pivots + j + l) + t.pivots + i];
       } else {
         for (int l = 0; l < lanes; ++l) columns[l] = entry(i, j + l);
       }
@@ -176,7 +191,7 @@ void eliminate_tiles(const LaneTiles& g, const Couplings<float>& w, float* work_
   const TileShape& shape = *g.shape;
   Vec* work = reinterpret_cast<Vec*>(work_floats);
   Vec* factor = reinterpret_cast<Vec*>(factor_floats);
-  const int width = shape.width + 2, height = shape.height + 2;
+  const int width = shape.width + 2;
   // Idle lanes repeat the last tile: their results go nowhere.
   int row[lanes], column[lanes];
   bool seeded = false;
@@ -193,13 +208,18 @@ void eliminate_tiles(const LaneTiles& g, const Couplings<float>& w, float* work_
   for (int k = 0; k < 6; ++k) {
     couplings.plane[k] = grid[k];
     if (k >= 4 && !seeded) continue;
-    for (int r = 0; r < height; ++r) {
+    // An edge is stored at its upper or left pixel: which pixels of the ring are needed depends on
+    // the kind, and is never more than one row above and one column beside the tile.
+    const auto kind = static_cast<CouplingKind>(k);
+    const bool above = kind == CouplingKind::below || kind == CouplingKind::below_right ||
+                       kind == CouplingKind::below_left;
+    const bool left = kind == CouplingKind::right || kind == CouplingKind::below_right;
+    const bool right = kind == CouplingKind::below_left;
+    const int first = left ? -1 : 0, columns = shape.width + (left || right ? 1 : 0);
+    for (int r = above ? -1 : 0; r < shape.height; ++r) {
       const float* at[lanes];
-      for (int l = 0; l < lanes; ++l) {
-        const int y = row[l] + r - 1;
-        at[l] = planes[k] + (y <= w.rows ? y : w.rows) * w.ld + column[l] - 1;
-      }
-      load_row(at, width, grid[k] + r * width);
+      for (int l = 0; l < lanes; ++l) at[l] = planes[k] + (row[l] + r) * w.ld + column[l] + first;
+      load_row(at, columns, grid[k] + (r + 1) * width + first + 1);
     }
   }
   for (int i = 0; i < shape.front_count; ++i) {
@@ -260,6 +280,29 @@ void forward_tiles(const LaneTiles& g, const float* factor_floats, const float* 
   }
 }
 
+// y[first ..] += the boundary's couplings to `Count` pivots times its values. From the last row up: the
+// whole backward sweep reads the factor in one descending stream, asked for ahead of time.
+template <int Count>
+static __attribute__((noinline)) void gather_boundary(const TileFront& t, const Vec* rows, const Vec* value, int first,
+                                   Vec* y) {
+  constexpr int ahead = 48;  // vectors: 3 KB with 16 lanes
+  Vec sum[Count];
+  USCONF_UNROLL
+  for (int j = 0; j < Count; ++j) sum[j] = y[first + j];
+  const Vec* row = rows + t.factor_row(t.order()) + first;
+  for (int k = t.order() - 1; k >= t.pivots; --k) {
+    row -= t.pivots;
+    const Vec v = value[t.pixels[k]];
+    USCONF_UNROLL
+    for (int j = 0; j < Count; ++j) {
+      __builtin_prefetch(row + j - ahead);
+      sum[j] += row[j] * v;
+    }
+  }
+  USCONF_UNROLL
+  for (int j = 0; j < Count; ++j) y[first + j] = sum[j];
+}
+
 void backward_tiles(const LaneTiles& g, const float* factor_floats, const float* saved_floats, float* x,
                     long ld) {
   const TileShape& shape = *g.shape;
@@ -267,12 +310,19 @@ void backward_tiles(const LaneTiles& g, const float* factor_floats, const float*
   const Vec* saved = reinterpret_cast<const Vec*>(saved_floats);
   const int width = shape.width + 2, height = shape.height + 2;
   Vec value[(max_tile + 2) * (max_tile + 2)];
+  const float* corner[lanes];
+  for (int l = 0; l < lanes; ++l) {
+    const int from = l < g.count ? l : g.count - 1;
+    corner[l] = x + (g.row[from] - 1) * ld + g.column[from] - 1;
+  }
   for (int y = 0; y < height; ++y) {
-    const float* at[lanes];
-    for (int l = 0; l < lanes; ++l) {
-      const int from = l < g.count ? l : g.count - 1;
-      at[l] = x + (g.row[from] + y - 1) * ld + g.column[from] - 1;
+    if (y > 0 && y + 1 < height) {
+      value[y * width] = load_each(corner, y * ld);
+      value[y * width + width - 1] = load_each(corner, y * ld + width - 1);
+      continue;
     }
+    const float* at[lanes];
+    for (int l = 0; l < lanes; ++l) at[l] = corner[l] + y * ld;
     load_row(at, width, value + y * width);
   }
   int taken = shape.height * shape.width;
@@ -283,11 +333,15 @@ void backward_tiles(const LaneTiles& g, const float* factor_floats, const float*
     Vec y[max_pivots];
     const Vec* source = rows_of + t.factor_row(t.order());
     for (int j = 0; j < t.pivots; ++j) y[j] = saved ? saved[taken + j] : source[j];
-    for (int k = t.order() - 1; k >= t.pivots; --k) {
-      const Vec v = value[t.pixels[k]];
-      const Vec* row = rows_of + t.factor_row(k);
-      for (int j = 0; j < t.pivots; ++j) y[j] += row[j] * v;
-    }
+    // Counts of a 15 x 15 tile's fronts in one pass, others in pieces.
+    int j = t.pivots;
+    if (t.pivots == 15) gather_boundary<15>(t, rows_of, value, 0, y);
+    else if (t.pivots == 9) gather_boundary<9>(t, rows_of, value, 0, y);
+    else if (t.pivots == 7) gather_boundary<7>(t, rows_of, value, 0, y);
+    else j = 0;
+    for (; j + 8 <= t.pivots; j += 8) gather_boundary<8>(t, rows_of, value, j, y);
+    for (; j + 3 <= t.pivots; j += 3) gather_boundary<3>(t, rows_of, value, j, y);
+    for (; j < t.pivots; ++j) gather_boundary<1>(t, rows_of, value, j, y);
     for (int k = t.pivots - 1; k >= 0; --k) {
       const Vec* row = rows_of + t.factor_row(k);
       const Vec v = y[k] * row[k];

@@ -34,6 +34,8 @@ struct Node {
   int depth, parent;         // parent -1: the root
   int child[2];              // node index, or -1 - tile index
   int first;                 // the subtree is nodes first..this one
+  int first_group, end_group;  // groups of tiles of the bundles inside; empty inside a bundle
+  int rows[2], columns[2];    // pixels [begin, end) the subtree covers
   Segment separator, segments[4];
   int segment_count;
   Run runs[2][9];  // from child 0, 1; the last run is the pair (source, sink)

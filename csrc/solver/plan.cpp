@@ -97,6 +97,10 @@ int Plan::build(const Region& g, int depth, bool inside_bundle) {
   node.depth = depth;
   node.parent = node.bundle = -1;
   node.first = static_cast<int>(nodes.size());
+  for (int k = 0; k < 2; ++k) {
+    node.rows[k] = b.row[k];
+    node.columns[k] = b.column[k];
+  }
   const bool horizontal = down > 1 && (b.row[1] - b.row[0] >= b.column[1] - b.column[0] || across == 1);
   Region low = g, high = g;
   const Side cut_side{true, depth};
@@ -266,6 +270,14 @@ void Plan::lay_out() {
     saved_size += static_cast<std::size_t>(shapes[g.shape].pixels()) * lanes;
   }
   for (Node& n : nodes) {
+    // Bundles and nodes come in one order, so the bundles inside a subtree are neighbours.
+    if (n.bundle >= 0) {
+      n.first_group = bundles[n.bundle].first_group;
+      n.end_group = n.first_group + bundles[n.bundle].group_count;
+    } else if (n.child[0] >= 0 && n.child[1] >= 0) {
+      n.first_group = nodes[n.child[0]].first_group;
+      n.end_group = nodes[n.child[1]].end_group;
+    }
     n.factor = factor_size;
     factor_size += n.factor_size();
     max_work = std::max(max_work, n.work_size());

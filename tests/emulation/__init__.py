@@ -1,0 +1,1 @@
+"""CUDA on the CPU for the tests: the emulation header, and what builds .cu files behind it."""

@@ -1,0 +1,103 @@
+// The emulated CUDA operators as a Python module of their own: the functions and the argument lists
+// of usconf._core, with host pointers. Compiled like the .cu files, behind the emulation header.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "cuda/launch.h"
+#include "kernels.h"
+
+namespace py = pybind11;
+
+namespace usconf {
+namespace {
+
+template <class T>
+T* at(std::uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+struct Call {
+  RandomWalkProblem problem;
+  RandomWalkOptions options;
+  void* stream;
+};
+
+// Reads the arguments that all functions begin with: the problem's 14, the options' 5. Device
+// numbers are those of _core; the only emulated one is 0.
+Call parse(const py::args& a, std::size_t more) {
+  if (a.size() != 19 + more) throw py::type_error("wrong number of arguments");
+  Call c{};
+  RandomWalkProblem& p = c.problem;
+  p.image = at<const void>(a[0].cast<std::uintptr_t>());
+  p.scalar = static_cast<Scalar>(a[1].cast<int>());
+  p.frames = a[2].cast<int>();
+  p.height = a[3].cast<int>();
+  p.width = a[4].cast<int>();
+  p.labels = at<const std::uint8_t>(a[5].cast<std::uintptr_t>());
+  p.labels_shared = a[6].cast<bool>();
+  p.top = a[7].cast<int>();
+  p.bottom = a[8].cast<int>();
+  p.alpha = a[9].cast<double>();
+  p.beta = a[10].cast<double>();
+  p.gamma = a[11].cast<double>();
+  p.variant = a[12].cast<int>();
+  p.normalise = a[13].cast<bool>();
+  c.options.solver = static_cast<Solver>(a[14].cast<int>());
+  c.options.double_map = a[15].cast<bool>();
+  c.options.threads = a[16].cast<int>();
+  const cuda::DeviceGuard device(a[17].cast<int>());
+  c.stream = at<void>(a[18].cast<std::uintptr_t>());
+  return c;
+}
+
+std::uintptr_t extra(const py::args& a, std::size_t i) { return a[19 + i].cast<std::uintptr_t>(); }
+
+py::tuple random_walk(const py::args& a) {
+  const Call c = parse(a, 2);
+  const auto r = cuda::random_walk(c.problem, c.options, at<void>(extra(a, 0)),
+                                   at<void>(extra(a, 1)), c.stream);
+  return py::make_tuple(r.steps, r.correction);
+}
+
+void random_walk_backward(const py::args& a) {
+  const Call c = parse(a, 5);
+  cuda::random_walk_backward(c.problem, c.options, at<void>(extra(a, 0)), at<void>(extra(a, 1)),
+                             at<void>(extra(a, 2)), at<void>(extra(a, 3)), at<double>(extra(a, 4)),
+                             c.stream);
+}
+
+void random_walk_edges(const py::args& a) {
+  const Call c = parse(a, 1);
+  cuda::random_walk_edges(c.problem, c.options, at<double>(extra(a, 0)), c.stream);
+}
+
+}  // namespace
+}  // namespace usconf
+
+PYBIND11_MODULE(_emulated, m) {
+  using namespace usconf;
+  m.def("random_walk", &random_walk);
+  m.def("random_walk_backward", &random_walk_backward);
+  m.def("random_walk_edges", &random_walk_edges);
+  m.def("random_walk_factor_bytes",
+        [](const py::args& a) { return cuda::random_walk_factor_bytes(parse(a, 0).problem); });
+  m.def("random_walk_memory", [](const py::args& a) {
+    const Call c = parse(a, 0);
+    return cuda::random_walk_memory(c.problem, c.options);
+  });
+  m.def("clear_cache", &cuda::clear_cache);
+  m.def("set_thread_order", [](int order) {
+    if (order < 0 || order > 2) throw py::value_error("order must be 0, 1 or 2");
+    emulation::machine().order = static_cast<emulation::Order>(order);
+  });
+  m.def("set_memory_limit", [](std::size_t bytes) { emulation::memory().limit = bytes; });
+  m.def("memory_used", [] { return emulation::memory().used; });
+  m.def("memory_peak", [](bool reset) {
+    auto& memory = emulation::memory();
+    const std::size_t peak = memory.peak;
+    if (reset) memory.peak = memory.used;
+    return peak;
+  });
+  m.def("devices", [] { return cuda::info().devices; });
+  m.def("launches", [] { return emulation::machine().launches; });
+}
