@@ -89,7 +89,7 @@ class FrontCouplings {
 }  // namespace
 
 std::shared_ptr<const Plan> plan_for(int rows, int columns) {
-  const int lanes = direct_kernels().lanes;
+  const int lanes = direct_kernels().tile_lanes;
   const std::lock_guard<std::mutex> lock(plan_mutex);
   for (auto it = plans.begin(); it != plans.end(); ++it)
     if ((*it)->rows == rows && (*it)->columns == columns) {
@@ -141,6 +141,7 @@ DirectSolver::DirectSolver(std::shared_ptr<const Plan> plan, int threads)
   std::size_t updates = 0, stack[2] = {0, 0}, values = 0, sums = 0;
   update_slot_.resize(p.nodes.size());
   for (const Task& t : tasks_) {
+    subtrees_ += t.subtree;
     update_slot_[t.node] = updates;
     updates += p.nodes[t.node].update_size();
     if (!t.subtree) continue;
@@ -161,6 +162,7 @@ DirectSolver::DirectSolver(std::shared_ptr<const Plan> plan, int threads)
   for (Space& s : spaces_) {
     s.front.reserve((p.max_work + 2 * block) * sizeof(float));
     s.tile_front.reserve(p.max_tile_front * p.lanes * sizeof(float));
+    if (p.compact) s.tile_factor.reserve(p.max_tile_factor * p.lanes * sizeof(float));
     s.schur.reserve((std::size_t(p.slots) * p.slot_size + 2 * block) * sizeof(float));
     for (int k = 0; k < 2; ++k) s.stack[k].reserve((stack[k] + 2 * block) * sizeof(float));
     int longest = 0;
@@ -180,14 +182,15 @@ std::size_t DirectSolver::bytes(const Plan& p, int threads) {
   }
   for (const Node& n : p.nodes) floats += n.padded + n.boundary;
   floats += p.saved_size + p.tiles.size() * p.ring_stride;
-  floats += threads * (p.max_work + p.max_tile_front * p.lanes +
+  floats += threads * (p.max_work + (p.max_tile_front + (p.compact ? p.max_tile_factor : 0)) * p.lanes +
                        std::size_t(p.slots) * p.slot_size + stack[0] + stack[1]);
   return floats * sizeof(float) + p.nodes.size() * sizeof(Node) + p.tiles.size() * sizeof(Tile);
 }
 
-// Members take tasks in order, children before parents (upward) or after them; every task waits for
+// Members take tasks in order, children before parents (up) or after them; every task waits for
 // those it needs, all of which were taken before it.
-void DirectSolver::take(const Team& team, bool upward, const std::function<void(const Task&)>& work) {
+void DirectSolver::take(const Team& team, Order order,
+                        const std::function<void(const Task&)>& work) {
   const Plan& p = *plan_;
   if (team.index == 0) {
     next_.store(0, std::memory_order_relaxed);
@@ -200,10 +203,14 @@ void DirectSolver::take(const Team& team, bool upward, const std::function<void(
       if (++spins > 2000) sched_yield();
   };
   const int count = static_cast<int>(tasks_.size());
+  const int above = count - subtrees_;
   for (;;) {
     const int i = next_.fetch_add(1, std::memory_order_relaxed);
     if (i >= count) break;
-    const Task& t = tasks_[upward ? i : count - 1 - i];
+    const bool upward = order == Order::up;
+    const Task& t = tasks_[upward                                    ? i
+                           : order == Order::down_again && i >= above ? i - above
+                                                                      : count - 1 - i];
     if (upward && !t.subtree)
       for (int k = 0; k < 2; ++k) wait(p.nodes[t.node].child[k]);
     if (!upward) wait(p.nodes[t.node].parent);
@@ -236,9 +243,9 @@ void DirectSolver::eliminate_group(const Couplings<float>& w, float* factor, con
   for (int l = 0; l < group.count; ++l)
     out[l] = space.schur.as<float>() + block + std::size_t(group.slot + l) * plan_->slot_size;
   with_group(group, [&](const LaneTiles& tiles) {
-    direct_kernels().eliminate_tiles(tiles, w, space.tile_front.as<float>(), factor + group.factor,
-                                     with_schur ? out : nullptr,
-                                     plan_->factor_size * sizeof(float) > streaming_bytes);
+    direct_kernels().eliminate_tiles(
+        tiles, w, space.tile_front.as<float>(), plan_->compact ? nullptr : factor + group.factor,
+        with_schur ? out : nullptr, plan_->factor_size * sizeof(float) > streaming_bytes);
   });
 }
 
@@ -304,13 +311,16 @@ void DirectSolver::eliminate_subtree(const Couplings<float>& w, float* factor, c
 
 void DirectSolver::eliminate(const Team& team, const Couplings<float>& w, float* factor) {
   team.barrier();
-  if (team.index == 0) std::fill(eliminated_.begin(), eliminated_.end(), 0);
+  if (team.index == 0) {
+    use(w);
+    std::fill(eliminated_.begin(), eliminated_.end(), 0);
+  }
   if (plan_->root < 0) {
     if (team.index == 0) eliminate_group(w, factor, plan_->groups[0], spaces_[0], false);
     team.barrier();
     return;
   }
-  take(team, true,
+  take(team, Order::up,
        [&](const Task& t) { eliminate_subtree(w, factor, t, spaces_[team.index]); });
 }
 
@@ -345,20 +355,32 @@ void DirectSolver::backward_node(const float* factor, bool map, float* x, long l
   for (int k = 0; k < n.pivots; ++k) x[offset(n.separator, k, ld)] = t[k];
 }
 
-void DirectSolver::forward_group(const float* factor, const float* r, long ld, const TileGroup& g) {
+// A group's factor: where it was stored, or made again.
+const float* DirectSolver::tile_factor(const float* factor, const TileGroup& g, Space& space) {
+  if (!plan_->compact) return factor + g.factor;
+  float* again = space.tile_factor.as<float>();
+  with_group(g, [&](const LaneTiles& tiles) {
+    direct_kernels().eliminate_tiles(tiles, *couplings_, space.tile_front.as<float>(), again, nullptr,
+                                     false);
+  });
+  return again;
+}
+
+void DirectSolver::forward_group(const float* tile_factor, const float* r, long ld,
+                                 const TileGroup& g) {
   float* ring[block];
   for (int l = 0; l < g.count; ++l)
     ring[l] = tile_rings_.as<float>() + std::size_t(g.tiles[l]) * plan_->ring_stride;
   with_group(g, [&](const LaneTiles& tiles) {
-    direct_kernels().forward_tiles(tiles, factor + g.factor, r, ld,
-                                   tile_values_.as<float>() + g.saved, ring);
+    direct_kernels().forward_tiles(tiles, tile_factor, r, ld, tile_values_.as<float>() + g.saved,
+                                   ring);
   });
 }
 
-void DirectSolver::backward_group(const float* factor, bool map, float* x, long ld,
+void DirectSolver::backward_group(const float* tile_factor, bool map, float* x, long ld,
                                   const TileGroup& g) {
   with_group(g, [&](const LaneTiles& tiles) {
-    direct_kernels().backward_tiles(tiles, factor + g.factor,
+    direct_kernels().backward_tiles(tiles, tile_factor,
                                     map ? nullptr : tile_values_.as<float>() + g.saved, x, ld);
   });
 }
@@ -367,37 +389,40 @@ void DirectSolver::forward_task(const float* factor, const float* r, long ld, co
                                 Space& space) {
   const Node& n = plan_->nodes[task.node];
   for (int i = n.first_group; task.subtree && i < n.end_group; ++i)
-    forward_group(factor, r, ld, plan_->groups[i]);
+    forward_group(tile_factor(factor, plan_->groups[i], space), r, ld, plan_->groups[i]);
   for (int i = task.subtree ? n.first : task.node; i <= task.node; ++i)
     forward_node(factor, r, ld, i, space.scratch.as<float>());
 }
 
-void DirectSolver::backward_task(const float* factor, bool map, float* x, long ld, const Task& task,
+void DirectSolver::backward_task(const float* factor, float* x, long ld, const Task& task,
                                  Space& space) {
   const Node& n = plan_->nodes[task.node];
   for (int i = task.node; i >= (task.subtree ? n.first : task.node); --i)
-    backward_node(factor, map, x, ld, i, space.scratch.as<float>());
+    backward_node(factor, false, x, ld, i, space.scratch.as<float>());
   for (int i = n.end_group - 1; task.subtree && i >= n.first_group; --i)
-    backward_group(factor, map, x, ld, plan_->groups[i]);
+    backward_group(tile_factor(factor, plan_->groups[i], space), false, x, ld, plan_->groups[i]);
 }
 
 void DirectSolver::forward(const Team& team, const float* factor, const float* r, long ld) {
   if (plan_->root >= 0) {
-    take(team, true,
+    take(team, Order::up,
          [&](const Task& t) { forward_task(factor, r, ld, t, spaces_[team.index]); });
     return;
   }
-  if (team.index == 0) forward_group(factor, r, ld, plan_->groups[0]);
+  const TileGroup& only = plan_->groups[0];
+  if (team.index == 0) forward_group(tile_factor(factor, only, spaces_[0]), r, ld, only);
   team.barrier();
 }
 
 void DirectSolver::backward(const Team& team, const float* factor, float* x, long ld) {
   if (plan_->root >= 0) {
-    take(team, false,
-         [&](const Task& t) { backward_task(factor, false, x, ld, t, spaces_[team.index]); });
+    // Subtrees the other way round than solve_map, which leaves the last ones in the cache.
+    take(team, Order::down_again,
+         [&](const Task& t) { backward_task(factor, x, ld, t, spaces_[team.index]); });
     return;
   }
-  if (team.index == 0) backward_group(factor, false, x, ld, plan_->groups[0]);
+  const TileGroup& only = plan_->groups[0];
+  if (team.index == 0) backward_group(tile_factor(factor, only, spaces_[0]), false, x, ld, only);
   team.barrier();
 }
 
@@ -405,36 +430,46 @@ void DirectSolver::solve_map(const Team& team, const float* factor, float* x, lo
                              const std::function<void(const Pixels&)>& accept,
                              const std::function<void(const Pixels&)>& reject) {
   const Plan& p = *plan_;
+  const auto down_and_up = [&](const TileGroup& g, Space& space) {
+    const float* tiles = tile_factor(factor, g, space);
+    backward_group(tiles, true, x, ld, g);
+    for (const auto& settle : {accept, reject})
+      for (int i : g.tiles) {
+        const Tile& t = p.tiles[i];
+        const TilePlan& shape = p.shapes[t.shape];
+        settle({{t.row, t.row + shape.height}, {t.column, t.column + shape.width}});
+      }
+    forward_group(tiles, x, ld, g);
+  };
   if (p.root < 0) {
-    const Pixels all{{0, p.rows}, {0, p.columns}};
-    if (team.index == 0) {
-      backward_group(factor, true, x, ld, p.groups[0]);
-      accept(all);
-      reject(all);
-      forward_group(factor, x, ld, p.groups[0]);
-    }
+    if (team.index == 0) down_and_up(p.groups[0], spaces_[0]);
     team.barrier();
     return;
   }
-  // A task above the subtrees covers its separator only.
-  const auto pixels = [&](const Task& t) -> Pixels {
-    const Node& n = p.nodes[t.node];
-    const Segment& s = n.separator;
-    if (t.subtree) return {{n.rows[0], n.rows[1]}, {n.columns[0], n.columns[1]}};
+  const auto separator = [&](int node) -> Pixels {
+    const Segment& s = p.nodes[node].separator;
     return {{s.row, s.row + (s.vertical ? s.length : 1)},
             {s.column, s.column + (s.vertical ? 1 : s.length)}};
   };
-  take(team, false, [&](const Task& t) {
-    backward_task(factor, true, x, ld, t, spaces_[team.index]);
-    accept(pixels(t));
-    if (!t.subtree) return;
-    reject(pixels(t));
-    forward_task(factor, x, ld, t, spaces_[team.index]);
+  // Down to a node; up again from a node whose children have been.
+  const auto down = [&](int node, Space& space) {
+    backward_node(factor, true, x, ld, node, space.scratch.as<float>());
+    accept(separator(node));
+  };
+  const auto up = [&](int node, Space& space) {
+    reject(separator(node));
+    forward_node(factor, x, ld, node, space.scratch.as<float>());
+  };
+  take(team, Order::down, [&](const Task& t) {
+    Space& space = spaces_[team.index];
+    if (!t.subtree) return down(t.node, space);
+    const Node& n = p.nodes[t.node];
+    for (int i = t.node; i >= n.first; --i) down(i, space);
+    for (int i = n.first_group; i < n.end_group; ++i) down_and_up(p.groups[i], space);
+    for (int i = n.first; i <= t.node; ++i) up(i, space);
   });
-  take(team, true, [&](const Task& t) {
-    if (t.subtree) return;
-    reject(pixels(t));
-    forward_task(factor, x, ld, t, spaces_[team.index]);
+  take(team, Order::up, [&](const Task& t) {
+    if (!t.subtree) up(t.node, spaces_[team.index]);
   });
 }
 

@@ -36,7 +36,9 @@ class DirectSolver {
   void solve_map(const Team& team, const float* factor, float* x, long ld,
                  const std::function<void(const Pixels&)>& accept,
                  const std::function<void(const Pixels&)>& reject);
-  // For any right-hand side r: forward keeps what backward needs.
+  // For any right-hand side r: forward keeps what backward needs. A compact plan makes tile factors
+  // again: from the couplings eliminated last, or named here when the factor comes from elsewhere.
+  void use(const Couplings<float>& couplings) { couplings_ = &couplings; }
   void forward(const Team& team, const float* factor, const float* r, long ld);
   void backward(const Team& team, const float* factor, float* x, long ld);
 
@@ -49,10 +51,11 @@ class DirectSolver {
     bool subtree;
   };
   struct Space {  // one thread's
-    Buffer front, tile_front, schur, stack[2], scratch;
+    Buffer front, tile_front, tile_factor, schur, stack[2], scratch;
   };
   static std::vector<Task> tasks(const Plan& plan, int threads);
-  void take(const Team& team, bool upward, const std::function<void(const Task&)>& work);
+  enum class Order { up, down, down_again };
+  void take(const Team& team, Order order, const std::function<void(const Task&)>& work);
   void eliminate_subtree(const Couplings<float>& w, float* factor, const Task& task, Space& space);
   void eliminate_node(const Couplings<float>& w, float* factor, int index, Space& space,
                       const float* const* child_update, float* update);
@@ -61,16 +64,18 @@ class DirectSolver {
   const float* schur(const Space& space, int tile) const;
   void forward_node(const float* factor, const float* r, long ld, int index, float* t);
   void backward_node(const float* factor, bool map, float* x, long ld, int index, float* t);
-  void forward_group(const float* factor, const float* r, long ld, const TileGroup& group);
-  void backward_group(const float* factor, bool map, float* x, long ld, const TileGroup& group);
+  const float* tile_factor(const float* factor, const TileGroup& group, Space& space);
+  void forward_group(const float* tile_factor, const float* r, long ld, const TileGroup& group);
+  void backward_group(const float* tile_factor, bool map, float* x, long ld, const TileGroup& group);
   void forward_task(const float* factor, const float* r, long ld, const Task& task, Space& space);
-  void backward_task(const float* factor, bool map, float* x, long ld, const Task& task,
-                     Space& space);
+  void backward_task(const float* factor, float* x, long ld, const Task& task, Space& space);
   template <class F>
   void with_group(const TileGroup& group, F f) const;
 
   std::shared_ptr<const Plan> plan_;
-  std::vector<Task> tasks_;
+  const Couplings<float>* couplings_ = nullptr;
+  std::vector<Task> tasks_;  // subtrees first, then the nodes above them by level
+  int subtrees_ = 0;
   std::vector<std::size_t> update_slot_;              // by node above or at a task's root, floats
   std::vector<std::size_t> values_, sums_;            // by node: offsets of its sweep values
   std::unique_ptr<std::atomic<unsigned char>[]> done_;  // by node

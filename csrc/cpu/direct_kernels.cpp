@@ -7,7 +7,7 @@ namespace usconf::cpu::USCONF_ISA_NAMESPACE {
 namespace {
 
 constexpr DirectKernels table = {
-    lanes,      eliminate_tiles, forward_tiles, backward_tiles, add_update, add_schur,
+    tile_lanes, eliminate_tiles, forward_tiles, backward_tiles, add_update, add_schur,
     eliminate,  update,          pack,          forward,        backward,
 };
 

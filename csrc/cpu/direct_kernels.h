@@ -17,9 +17,9 @@ struct LaneTiles {
 };
 
 struct DirectKernels {
-  int lanes;
+  int tile_lanes;
 
-  // Tiles: factor (shape's factor entries x lanes); schur[l]: lane l's couplings between ring pixels
+  // Tiles: factor (shape's factor entries x lanes; null: not kept); schur[l]: lane l's couplings between ring pixels
   // and to the seeds, both triangles, row distance schur_stride; null: a single tile is the whole
   // image, without a ring that matters.
   void (*eliminate_tiles)(const LaneTiles&, const Couplings<float>&, float* work, float* factor,

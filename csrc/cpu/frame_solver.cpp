@@ -88,10 +88,13 @@ void FrameSolver::prepare_adjoint(const Team& team, const FrameView& frame, floa
 
 void FrameSolver::set_up(const Team& team, const FrameView& frame, float* factor, bool known) {
   if (iterative_ && key_.exact) return assembly_.couple(team, frame, exact_.get());
-  if (!known) assembly_.couple(team, frame, couplings_.get());
+  if (!known || (plan_ && plan_->compact)) assembly_.couple(team, frame, couplings_.get());
   if (iterative_) return;
   if (key_.exact) assembly_.couple(team, frame, exact_.get());
-  if (team.index == 0) factor_ = factor ? factor : own_factor_.as<float>();
+  if (team.index == 0) {
+    factor_ = factor ? factor : own_factor_.as<float>();
+    direct_->use(couplings_.get());
+  }
   team.barrier();
   if (!known) direct_->eliminate(team, couplings_.get(), factor_);
 }

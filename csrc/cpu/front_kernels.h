@@ -78,7 +78,7 @@ USCONF_INLINE void product(int blocks, const float* a, const float* const* b, fl
 // ---- extend-add ----------------------------------------------------------------------------------
 
 // d[16 i + ..] += s[stride i + ..] for `rows` rows, lanes [low, high) of the block.
-static __attribute__((noinline)) void add_rows(const float* s, long stride, float* d, int rows, int low, int high) {
+USCONF_INLINE void add_rows(const float* s, long stride, float* d, int rows, int low, int high) {
   if (low == 0 && high == block) {
     for (int i = 0; i < rows; ++i)
       USCONF_UNROLL
@@ -156,7 +156,7 @@ void add_schur(const Node& node, int child, const float* schur, int stride, floa
 
 // Forward substitution of 16 rows with a factored diagonal block: row k is scaled by its reciprocal
 // root and added to the rows below it.
-static __attribute__((noinline)) void substitute(const float* diagonal, const float* inverse_roots, float* rows) {
+USCONF_INLINE void substitute(const float* diagonal, const float* inverse_roots, float* rows) {
   for (int v = 0; v < block; v += lanes) {
     Vec r[block];
     USCONF_UNROLL
@@ -172,7 +172,7 @@ static __attribute__((noinline)) void substitute(const float* diagonal, const fl
 }
 
 // sums[i] += the sum of row i of a 16 x 16 block
-static __attribute__((noinline)) void add_row_sums(const float* rows, float* sums) {
+USCONF_INLINE void add_row_sums(const float* rows, float* sums) {
   USCONF_UNROLL
   for (int i0 = 0; i0 < block; i0 += lanes) {
     Vec t[lanes];
@@ -191,14 +191,14 @@ static __attribute__((noinline)) void add_row_sums(const float* rows, float* sum
 }
 
 // Adds blocks of rows element by element: acc += rows.
-static __attribute__((noinline)) void accumulate(const float* rows, float* acc) {
+USCONF_INLINE void accumulate(const float* rows, float* acc) {
   USCONF_UNROLL
   for (int i = 0; i < block * block; i += lanes) store(acc + i, load(acc + i) + load(rows + i));
 }
 
 // Eliminates the 16 pivots of a diagonal block. outer[k]: sum of pivot k's couplings outside the
 // block; sigma[k]: those of them that go to the boundary; y[k] = sigma[k]/sqrt(d) afterwards.
-static __attribute__((noinline)) void eliminate_diagonal(float* d, float* outer, float* sigma, float* inverse_roots,
+USCONF_INLINE void eliminate_diagonal(float* d, float* outer, float* sigma, float* inverse_roots,
                                       float* y) {
   // window + 16 - i: 0 in the first i lanes of a block's row, all ones behind them.
   alignas(64) static const std::int32_t window[2 * block] = {

@@ -53,7 +53,8 @@ class Plan {
   std::size_t saved_size = 0;      // floats kept between a forward and a backward sweep, tiles only
   std::size_t ring_stride = 0;     // floats of a tile's ring values in a sweep
   int slots = 0, slot_size = 0;    // Schur complements alive at once in one bundle; floats of one
-  std::size_t max_work = 0, max_tile_front = 0;
+  std::size_t max_work = 0, max_tile_front = 0, max_tile_factor = 0;
+  bool compact;                    // tile factors are not stored but made again in every sweep
 
  private:
   struct Side {
