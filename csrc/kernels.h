@@ -1,5 +1,5 @@
-// What the core offers, equal for both devices: plain pointers and sizes. Frames are stored one after
-// another, rows = depth, columns = scanlines.
+// What the core offers, equal for both devices: plain pointers and sizes. Frames are stored one
+// after another, rows = depth, columns = scanlines.
 #pragma once
 
 #include <cstddef>
@@ -12,15 +12,16 @@ enum class Label : std::uint8_t { free = 0, source = 1, sink = 2, outside = 3 };
 enum class Solver : int { direct = 0, iterative = 1 };
 
 struct RandomWalkProblem {
-  const void* image;           // (frames, height, width) of `scalar`
+  const void* image;  // (frames, height, width) of `scalar`
   Scalar scalar;
   int frames, height, width;
-  const std::uint8_t* labels;  // (frames or 1, height, width) of Label; null: row 0 source, last row sink
-  bool labels_shared;          // one label plane for all frames
-  int top, bottom;             // rows [top, bottom) may hold unknowns; all other rows are seeds
+  const std::uint8_t*
+      labels;          // (frames or 1, height, width) of Label; null: row 0 source, last row sink
+  bool labels_shared;  // one label plane for all frames
+  int top, bottom;     // rows [top, bottom) may hold unknowns; all other rows are seeds
   double alpha, beta, gamma;
-  int variant;                 // see edge_law
-  bool normalise;              // step 1; false: the image is g already (mode RF)
+  int variant;     // see edge_law
+  bool normalise;  // step 1; false: the image is g already (mode RF)
 };
 
 struct RandomWalkReport {
@@ -38,24 +39,25 @@ struct RandomWalkOptions {
 
 // Equal signatures on both devices; `stream` is the CUDA stream, null on the CPU.
 // A factor (direct solver only) is an opaque block of factor_bytes() per frame, 64-byte aligned.
-#define USCONF_RANDOM_WALK_OPERATOR                                                                \
-  std::size_t random_walk_factor_bytes(const RandomWalkProblem&);                                  \
-  /* Peak bytes the call takes beside its arguments; the factor, kept or not, included. */         \
-  std::size_t random_walk_memory(const RandomWalkProblem&, const RandomWalkOptions&);              \
-  /* map (frames, height, width); factor: null, or where to keep the factors for the backward. */  \
-  RandomWalkReport random_walk(const RandomWalkProblem&, const RandomWalkOptions&, void* map,      \
-                               void* factor, void* stream);                                        \
-  /* map: the forward's result; factor: the forward's, or null to eliminate again;                 \
-     d_image like map (null: not wanted); d_parameters 3 doubles alpha, beta, gamma, summed over   \
-     frames. */                                                                                    \
-  void random_walk_backward(const RandomWalkProblem&, const RandomWalkOptions&, const void* map,   \
-                            const void* factor, const void* d_map, void* d_image,                  \
-                            double* d_parameters, void* stream);                                   \
-  /* edges (frames, 4, height, width): weights right, below, below-right, below-left of every pixel \
-     (0 where the edge leaves the image or touches an outside pixel); labels only mark outside. */ \
-  void random_walk_edges(const RandomWalkProblem&, const RandomWalkOptions&, double* edges,        \
-                         void* stream);                                                            \
-  /* Frees cached plans and workspaces. */                                                         \
+#define USCONF_RANDOM_WALK_OPERATOR                                                               \
+  std::size_t random_walk_factor_bytes(const RandomWalkProblem&);                                 \
+  /* Peak bytes the call takes beside its arguments; the factor, kept or not, included. */        \
+  std::size_t random_walk_memory(const RandomWalkProblem&, const RandomWalkOptions&);             \
+  /* map (frames, height, width); factor: null, or where to keep the factors for the backward. */ \
+  RandomWalkReport random_walk(const RandomWalkProblem&, const RandomWalkOptions&, void* map,     \
+                               void* factor, void* stream);                                       \
+  /* map: the forward's result; factor: the forward's, or null to eliminate again;                \
+     d_image like map (null: not wanted); d_parameters 3 doubles alpha, beta, gamma, summed over  \
+     frames. */                                                                                   \
+  void random_walk_backward(const RandomWalkProblem&, const RandomWalkOptions&, const void* map,  \
+                            const void* factor, const void* d_map, void* d_image,                 \
+                            double* d_parameters, void* stream);                                  \
+  /* edges (frames, 4, height, width): weights right, below, below-right, below-left of every     \
+     pixel (0 where the edge leaves the image or touches an outside pixel); labels only mark                \
+     outside. */                                                                                  \
+  void random_walk_edges(const RandomWalkProblem&, const RandomWalkOptions&, double* edges,       \
+                         void* stream);                                                           \
+  /* Frees cached plans and workspaces. */                                                        \
   void clear_cache();
 
 namespace cpu {

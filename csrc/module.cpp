@@ -30,9 +30,9 @@ void checkpoint() {
 }
 
 // The arguments every function starts with: the problem, then how to work on it.
-#define USCONF_PROBLEM                                                                            \
-  Address image, int scalar, int frames, int height, int width, Address labels, bool shared,      \
-      int top, int bottom, double alpha, double beta, double gamma, int variant, bool normalise,  \
+#define USCONF_PROBLEM                                                                           \
+  Address image, int scalar, int frames, int height, int width, Address labels, bool shared,     \
+      int top, int bottom, double alpha, double beta, double gamma, int variant, bool normalise, \
       int solver, bool double_map, int threads, int device, Address stream
 #define USCONF_PROBLEM_VALUES                                                                     \
   image, scalar, frames, height, width, labels, shared, top, bottom, alpha, beta, gamma, variant, \
@@ -40,9 +40,20 @@ void checkpoint() {
 
 struct Call {
   Call(USCONF_PROBLEM)
-      : problem{pointer<const void>(image), static_cast<usconf::Scalar>(scalar), frames, height,
-                width, pointer<const std::uint8_t>(labels), shared, top, bottom, alpha, beta,
-                gamma, variant, normalise},
+      : problem{pointer<const void>(image),
+                static_cast<usconf::Scalar>(scalar),
+                frames,
+                height,
+                width,
+                pointer<const std::uint8_t>(labels),
+                shared,
+                top,
+                bottom,
+                alpha,
+                beta,
+                gamma,
+                variant,
+                normalise},
         options{static_cast<usconf::Solver>(solver), double_map, threads, checkpoint},
         device(device),
         stream(pointer<void>(stream)) {}
@@ -55,20 +66,21 @@ struct Call {
 };
 
 #if defined(USCONF_CUDA)
-#define USCONF_DISPATCH(call, function, ...)                    \
-  [&] {                                                         \
-    const py::gil_scoped_release release;                       \
+#define USCONF_DISPATCH(call, function, ...)                          \
+  [&] {                                                               \
+    const py::gil_scoped_release release;                             \
     if ((call).device < 0) return usconf::cpu::function(__VA_ARGS__); \
-    const usconf::cuda::DeviceGuard guard((call).device);       \
-    return usconf::cuda::function(__VA_ARGS__);                 \
+    const usconf::cuda::DeviceGuard guard((call).device);             \
+    return usconf::cuda::function(__VA_ARGS__);                       \
   }()
 #else
-#define USCONF_DISPATCH(call, function, ...)                                                   \
-  [&] {                                                                                        \
-    if ((call).device >= 0)                                                                    \
-      throw std::runtime_error("this usconf was built without CUDA; build it where nvcc is found"); \
-    const py::gil_scoped_release release;                                                      \
-    return usconf::cpu::function(__VA_ARGS__);                                                 \
+#define USCONF_DISPATCH(call, function, ...)                                   \
+  [&] {                                                                        \
+    if ((call).device >= 0)                                                    \
+      throw std::runtime_error(                                                \
+          "this usconf was built without CUDA; build it where nvcc is found"); \
+    const py::gil_scoped_release release;                                      \
+    return usconf::cpu::function(__VA_ARGS__);                                 \
   }()
 #endif
 

@@ -14,15 +14,20 @@ constexpr std::size_t scalar_bytes[] = {1, 2, 2, 2, 4, 8};
 template <class C, class T>
 auto weigh_kernel() {
   const AssemblyKernels& k = assembly_kernels();
-  if constexpr (std::is_same_v<C, std::int32_t>) return k.weigh_fixed;
-  else if constexpr (std::is_same_v<T, float>) return k.weigh_mixed;
-  else return k.weigh_double;
+  if constexpr (std::is_same_v<C, std::int32_t>)
+    return k.weigh_fixed;
+  else if constexpr (std::is_same_v<T, float>)
+    return k.weigh_mixed;
+  else
+    return k.weigh_double;
 }
 
 template <class T>
 SeedRow<T> seed_kernel() {
-  if constexpr (std::is_same_v<T, float>) return assembly_kernels().seed_float;
-  else return assembly_kernels().seed_double;
+  if constexpr (std::is_same_v<T, float>)
+    return assembly_kernels().seed_float;
+  else
+    return assembly_kernels().seed_double;
 }
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
@@ -62,13 +67,14 @@ template class CouplingStore<double>;
 
 FrameView::FrameView(const RandomWalkProblem& problem, int frame)
     : problem(problem),
-      pixels(static_cast<const std::uint8_t*>(problem.image) +
-             static_cast<std::size_t>(frame) * problem.height * problem.width *
-                 bytes_per_pixel(problem.scalar)),
-      labels(problem.labels ? problem.labels + (problem.labels_shared ? 0
-                                                                      : static_cast<std::size_t>(frame) *
-                                                                            problem.height * problem.width)
-                            : nullptr) {
+      pixels(static_cast<const std::uint8_t*>(problem.image) + static_cast<std::size_t>(frame) *
+                                                                   problem.height * problem.width *
+                                                                   bytes_per_pixel(problem.scalar)),
+      labels(problem.labels
+                 ? problem.labels + (problem.labels_shared ? 0
+                                                           : static_cast<std::size_t>(frame) *
+                                                                 problem.height * problem.width)
+                 : nullptr) {
   const std::size_t w = problem.width;
   const int h = problem.height;
   free_rows_.assign(static_cast<std::size_t>(h), 1);
@@ -98,16 +104,24 @@ const std::uint8_t* FrameView::label_row(int r) const {
   return r == problem.height - 1 ? all_sink_.data() : all_none_.data();
 }
 
-std::size_t Assembly::bytes(int height, int width, bool exact) {
-  return static_cast<std::size_t>(height) * ((width + 15) / 16 * 16) * (exact ? 8 : 4);
+std::size_t Assembly::bytes(int height, int width) {
+  return static_cast<std::size_t>(height) * stride(width) * sizeof(double);
 }
 
-// Reserved for the double form in any case: pages that are never touched cost nothing, and a team
+// The double form is reserved in any case: pages that are never touched cost nothing, and a team
 // cannot fail half-way.
 Assembly::Assembly(int height, int width, int threads)
-    : stride_((width + 15) / 16 * 16),
-      c_(bytes(height, width, true)),
+    : stride_(stride(width)),
+      c_(bytes(height, width)),
       partial_(static_cast<std::size_t>(threads)) {}
+
+template <class C>
+const C* Assembly::attenuated_row(int r) const {
+  if constexpr (std::is_same_v<C, double>)
+    return attenuated(r);
+  else
+    return fixed_ + r * stride_;
+}
 
 void Assembly::attenuate_rows(const Team& team, const FrameView& frame, bool exact) {
   const RandomWalkProblem& p = frame.problem;
@@ -122,7 +136,7 @@ void Assembly::attenuate_rows(const Team& team, const FrameView& frame, bool exa
       k.attenuate(p.scalar, frame.row(r), p.width, base, scale * a, c_.as<double>() + r * stride_);
     } else {
       k.attenuate_fixed(p.scalar, frame.row(r), p.width, base, fixed_scale * a,
-                        c_.as<std::int32_t>() + r * stride_);
+                        fixed_ + r * stride_);
     }
   }
   team.barrier();
@@ -139,13 +153,15 @@ void Assembly::reduce_maxima(const Team& team, const FrameView& frame) {
   const auto rows = team.share(p.height);
   Maxima m{-1, -1};
   for (long r = rows.begin; r < rows.end; ++r) {
-    const C* row = c_.as<C>() + r * stride_;
+    const C* row = attenuated_row<C>(static_cast<int>(r));
     const C* next = r + 1 < p.height ? row + stride_ : nullptr;
     const std::uint8_t* label = frame.masked ? frame.label_row(r) : nullptr;
     const std::uint8_t* label_next = label ? frame.label_row(r + 1) : nullptr;
     Maxima n;
-    if constexpr (std::is_same_v<C, double>) n = k.maxima(row, next, label, label_next, p.width);
-    else n = k.maxima_fixed(row, next, label, label_next, p.width);
+    if constexpr (std::is_same_v<C, double>)
+      n = k.maxima(row, next, label, label_next, p.width);
+    else
+      n = k.maxima_fixed(row, next, label, label_next, p.width);
     m.lateral = std::max(m.lateral, n.lateral);
     m.vertical = std::max(m.vertical, n.vertical);
   }
@@ -163,7 +179,8 @@ void Assembly::reduce_maxima(const Team& team, const FrameView& frame) {
   team.barrier();
 }
 
-void Assembly::prepare(const Team& team, const FrameView& frame, bool exact) {
+void Assembly::prepare(const Team& team, const FrameView& frame, std::int32_t* fixed) {
+  const bool exact = !fixed;
   const RandomWalkProblem& p = frame.problem;
   const auto rows = team.share(p.height);
   Extremes e{infinity, -infinity};
@@ -183,6 +200,7 @@ void Assembly::prepare(const Team& team, const FrameView& frame, bool exact) {
     if (e.low > e.high) e = {0, 0};  // no valid pixel at all
     low = e.low;
     high = e.high;
+    fixed_ = fixed;
     scale = p.normalise ? 1.0 / ((high - low) + random_walk_epsilon) : 1.0;
   }
   team.barrier();
@@ -190,7 +208,8 @@ void Assembly::prepare(const Team& team, const FrameView& frame, bool exact) {
   team.barrier();
   if (exact) return reduce_maxima<double>(team, frame);
   reduce_maxima<std::int32_t>(team, frame);
-  // Differences of fewer than 22 significant bits would give weights with errors above 2e-5 (beta 90).
+  // Differences of fewer than 22 significant bits would give weights with errors above 2e-5 (beta
+  // 90).
   if (std::max(max_lateral, max_vertical) >= unit_ * (1 << 22)) return;
   team.barrier();
   attenuate_rows(team, frame, true);
@@ -213,7 +232,7 @@ void Assembly::couple_rows(const Team& team, const FrameView& frame, Couplings<T
     s += w;
   }
   const auto c_row = [&](int r) -> const C* {
-    return r < p.height ? c_.as<C>() + r * stride_ : nullptr;
+    return r < p.height ? attenuated_row<C>(r) : nullptr;
   };
   const auto rows = team.share(out.rows);
   for (long q = rows.begin; q < rows.end; ++q) {
@@ -267,7 +286,9 @@ void Assembly::edges(const Team& team, const FrameView& frame, double* out) {
                                    {row[0], row[1], row[2], row[3]});
     if (!frame.masked) continue;
     const std::uint8_t *l = frame.label_row(r), *n = frame.label_row(r + 1);
-    const auto outside = [](std::uint8_t x) { return x == static_cast<std::uint8_t>(Label::outside); };
+    const auto outside = [](std::uint8_t x) {
+      return x == static_cast<std::uint8_t>(Label::outside);
+    };
     for (int i = 0; i < w; ++i) {
       const bool o = outside(l[i]);
       if (o || (i + 1 < w && outside(l[i + 1]))) row[0][i] = 0;

@@ -44,21 +44,25 @@ struct FrameView {
   std::vector<std::uint8_t> all_source_, all_none_, all_sink_, free_rows_;
 };
 
-// What the reductions over one frame found, and the attenuated image. Filled by all members of a team.
+// What the reductions over one frame found, and the attenuated image. Filled by all members of a
+// team.
 class Assembly {
  public:
   Assembly(int height, int width, int threads);
-  // Steps 1-4: scaling, attenuation, maxima, the law of the edges. `exact`: in double.
-  void prepare(const Team& team, const FrameView& frame, bool exact);
+  // Steps 1-4: scaling, attenuation, maxima, the law of the edges. fixed: where to keep the
+  // attenuated image as fixed point (height rows of stride(width) until couple() is done); null: in
+  // double.
+  void prepare(const Team& team, const FrameView& frame, std::int32_t* fixed);
+  static long stride(int width) { return (width + 15) / 16 * 16; }
   // Step 5 for the rectangle of unknowns.
   template <class T>
   void couple(const Team& team, const FrameView& frame, Couplings<T>& out);
   // Step 5 for every edge of the image, labels apart from `outside` ignored.
   void edges(const Team& team, const FrameView& frame, double* out);
-  static std::size_t bytes(int height, int width, bool exact);
+  static std::size_t bytes(int height, int width);  // of the double form
 
-  double low = 0, high = 1;   // of the valid pixels; (0, 1) where the image is g already
-  double scale = 1;           // g = (image - low) * scale
+  double low = 0, high = 1;  // of the valid pixels; (0, 1) where the image is g already
+  double scale = 1;          // g = (image - low) * scale
   double max_lateral = -1, max_vertical = -1;  // in units of c
   EdgeLaw law{};
   bool is_double() const { return double_; }
@@ -69,11 +73,14 @@ class Assembly {
   void couple_rows(const Team& team, const FrameView& frame, Couplings<T>& out);
   void attenuate_rows(const Team& team, const FrameView& frame, bool exact);
   template <class C>
+  const C* attenuated_row(int r) const;
+  template <class C>
   void reduce_maxima(const Team& team, const FrameView& frame);
 
   bool double_ = false;
   double unit_ = 1;  // one unit of the stored c
   long stride_ = 0;
+  std::int32_t* fixed_ = nullptr;
   Buffer c_;
   struct alignas(64) Partial {
     Extremes extremes;

@@ -15,12 +15,18 @@ struct Half {
 template <class F>
 USCONF_INLINE auto with_type(Scalar scalar, const void* image, F f) {
   switch (scalar) {
-    case Scalar::u8: return f(static_cast<const std::uint8_t*>(image));
-    case Scalar::u16: return f(static_cast<const std::uint16_t*>(image));
-    case Scalar::i16: return f(static_cast<const std::int16_t*>(image));
-    case Scalar::f16: return f(static_cast<const Half*>(image));
-    case Scalar::f32: return f(static_cast<const float*>(image));
-    default: return f(static_cast<const double*>(image));
+    case Scalar::u8:
+      return f(static_cast<const std::uint8_t*>(image));
+    case Scalar::u16:
+      return f(static_cast<const std::uint16_t*>(image));
+    case Scalar::i16:
+      return f(static_cast<const std::int16_t*>(image));
+    case Scalar::f16:
+      return f(static_cast<const Half*>(image));
+    case Scalar::f32:
+      return f(static_cast<const float*>(image));
+    default:
+      return f(static_cast<const double*>(image));
   }
 }
 
@@ -82,7 +88,9 @@ void attenuate(Scalar scalar, const void* image, long n, double low, double scal
 }
 
 template <class C>
-USCONF_INLINE C difference(C a, C b) { return a < b ? b - a : a - b; }
+USCONF_INLINE C difference(C a, C b) {
+  return a < b ? b - a : a - b;
+}
 
 // Largest |a[i] - b[i]| over i in [0, n) where both labels are inside; -1: none.
 template <class C>
@@ -157,8 +165,10 @@ void seed_row(EdgeRow<const T> above, EdgeRow<const T> here, const std::uint8_t*
     const bool free = is(label[i], Label::free);
     T to_source = 0, to_sink = 0;
     const auto neighbour = [&](std::uint8_t l, T w) {
-      if (is(l, Label::source)) to_source += w;
-      else if (is(l, Label::sink)) to_sink += w;
+      if (is(l, Label::source))
+        to_source += w;
+      else if (is(l, Label::sink))
+        to_sink += w;
       return free && is(l, Label::free) ? w : T(0);
     };
     const bool left = i > 0, right = i + 1 < columns;

@@ -9,8 +9,9 @@
 
 namespace usconf::cpu {
 
-// The attenuated image c is kept as 32-bit fixed point for float weights (differences are then exact,
-// which float c would not give: relative weight errors 1e-5..8e-5) and as double for double weights.
+// The attenuated image c is kept as 32-bit fixed point for float weights (differences are then
+// exact, which float c would not give: relative weight errors 1e-5..8e-5) and as double for double
+// weights.
 constexpr double fixed_point = 1073741824.0;  // 2^30: c <= 1
 
 struct Extremes {
@@ -34,9 +35,10 @@ using WeighRow = void (*)(const EdgeLaw& law, double unit, const C* row, const C
                           EdgeRow<T> out);
 // 8 couplings of a labelled row. above: weights of the row pair (r-1, r), here: of (r, r+1).
 template <class T>
-using SeedRow = void (*)(EdgeRow<const T> above, EdgeRow<const T> here, const std::uint8_t* label_above,
-                         const std::uint8_t* label, const std::uint8_t* label_below, int columns,
-                         EdgeRow<T> out, T* source, T* sink);
+using SeedRow = void (*)(EdgeRow<const T> above, EdgeRow<const T> here,
+                         const std::uint8_t* label_above, const std::uint8_t* label,
+                         const std::uint8_t* label_below, int columns, EdgeRow<T> out, T* source,
+                         T* sink);
 
 struct AssemblyKernels {
   // Extremes of n pixels; label null or per pixel: outside pixels do not count (low > high: none).
@@ -46,8 +48,8 @@ struct AssemblyKernels {
                           std::int32_t* out);
   void (*attenuate)(Scalar, const void* image, long n, double low, double scale, double* out);
   // label rows null: every pixel is valid; next null: no lower row
-  Maxima (*maxima_fixed)(const std::int32_t* row, const std::int32_t* next, const std::uint8_t* label,
-                         const std::uint8_t* label_next, int columns);
+  Maxima (*maxima_fixed)(const std::int32_t* row, const std::int32_t* next,
+                         const std::uint8_t* label, const std::uint8_t* label_next, int columns);
   Maxima (*maxima)(const double* row, const double* next, const std::uint8_t* label,
                    const std::uint8_t* label_next, int columns);
   WeighRow<std::int32_t, float> weigh_fixed;

@@ -14,7 +14,7 @@ namespace usconf::cpu {
 namespace {
 
 // Tasks per thread: enough to even out their lengths, few enough that their update matrices fit.
-constexpr int tasks_per_thread = 4;
+constexpr int tasks_per_thread = 2;
 // Factors beyond this are written past the caches.
 constexpr std::size_t streaming_bytes = std::size_t{24} << 20;
 constexpr std::size_t plans_kept = 8;
@@ -27,7 +27,8 @@ long offset(const Segment& s, int k, long ld) {
   return s.vertical ? (s.row + k) * ld + s.column : s.row * ld + s.column + k;
 }
 
-// A front's own original couplings: along the separator, from its two ends to the boundary, to seeds.
+// A front's own original couplings: along the separator, from its two ends to the boundary, to
+// seeds.
 class FrontCouplings {
  public:
   FrontCouplings(const Node& node, const Couplings<float>& w, float* z) : n_(node), w_(w), z_(z) {}
@@ -112,7 +113,8 @@ std::vector<DirectSolver::Task> DirectSolver::tasks(const Plan& plan, int thread
   if (plan.root < 0) return list;
   int depth = 0;
   while (threads > 1 && (1 << depth) < tasks_per_thread * threads) ++depth;
-  // Parents come after their children: going backwards, a node knows whether a task holds its parent.
+  // Parents come after their children: going backwards, a node knows whether a task holds its
+  // parent.
   std::vector<unsigned char> held(plan.nodes.size(), 0);
   for (int i = static_cast<int>(plan.nodes.size()) - 1; i >= 0; --i) {
     const Node& n = plan.nodes[i];
@@ -135,7 +137,7 @@ std::vector<DirectSolver::Task> DirectSolver::tasks(const Plan& plan, int thread
   return list;
 }
 
-DirectSolver::DirectSolver(std::shared_ptr<const Plan> plan, int threads)
+DirectSolver::DirectSolver(std::shared_ptr<const Plan> plan, int threads, std::size_t spare_bytes)
     : plan_(std::move(plan)), tasks_(tasks(*plan_, threads)), spaces_(threads) {
   const Plan& p = *plan_;
   std::size_t updates = 0, stack[2] = {0, 0}, values = 0, sums = 0;
@@ -154,7 +156,7 @@ DirectSolver::DirectSolver(std::shared_ptr<const Plan> plan, int threads)
     sums += n.boundary;
   }
   // Unaligned vector reads and masked adds may touch up to a block on either side.
-  updates_.reserve((updates + 2 * block) * sizeof(float));
+  updates_.reserve(std::max((updates + 2 * block) * sizeof(float), spare_bytes));
   node_values_.reserve(values * sizeof(float));
   node_sums_.reserve(sums * sizeof(float));
   tile_values_.reserve(p.saved_size * sizeof(float));
@@ -173,18 +175,20 @@ DirectSolver::DirectSolver(std::shared_ptr<const Plan> plan, int threads)
   eliminated_.resize(p.groups.size());
 }
 
-std::size_t DirectSolver::bytes(const Plan& p, int threads) {
-  std::size_t floats = 0, stack[2] = {0, 0};
+std::size_t DirectSolver::bytes(const Plan& p, int threads, std::size_t spare_bytes) {
+  std::size_t updates = 0, floats = 0, stack[2] = {0, 0};
   for (const Task& t : tasks(p, threads)) {
     const Node& n = p.nodes[t.node];
-    floats += n.update_size();
+    updates += n.update_size();
     for (int k = 0; k < 2; ++k) stack[k] = std::max(stack[k], t.subtree ? n.peak[k] : 0);
   }
   for (const Node& n : p.nodes) floats += n.padded + n.boundary;
   floats += p.saved_size + p.tiles.size() * p.ring_stride;
-  floats += threads * (p.max_work + (p.max_tile_front + (p.compact ? p.max_tile_factor : 0)) * p.lanes +
-                       std::size_t(p.slots) * p.slot_size + stack[0] + stack[1]);
-  return floats * sizeof(float) + p.nodes.size() * sizeof(Node) + p.tiles.size() * sizeof(Tile);
+  floats +=
+      threads * (p.max_work + (p.max_tile_front + (p.compact ? p.max_tile_factor : 0)) * p.lanes +
+                 std::size_t(p.slots) * p.slot_size + stack[0] + stack[1]);
+  return floats * sizeof(float) + std::max(updates * sizeof(float), spare_bytes) +
+         p.nodes.size() * sizeof(Node) + p.tiles.size() * sizeof(Tile);
 }
 
 // Members take tasks in order, children before parents (up) or after them; every task waits for
@@ -208,7 +212,7 @@ void DirectSolver::take(const Team& team, Order order,
     const int i = next_.fetch_add(1, std::memory_order_relaxed);
     if (i >= count) break;
     const bool upward = order == Order::up;
-    const Task& t = tasks_[upward                                    ? i
+    const Task& t = tasks_[upward                                     ? i
                            : order == Order::down_again && i >= above ? i - above
                                                                       : count - 1 - i];
     if (upward && !t.subtree)
@@ -261,8 +265,8 @@ void DirectSolver::eliminate_node(const Couplings<float>& w, float* factor, int 
         k.add_update(n, c, child_update[c], z, update, to_update);
       } else {
         const int tile = -1 - n.child[c];
-        k.add_schur(n, c, schur(space, tile), p.shapes[p.tiles[tile].shape].schur_stride(), z, update,
-                    to_update);
+        k.add_schur(n, c, schur(space, tile), p.shapes[p.tiles[tile].shape].schur_stride(), z,
+                    update, to_update);
       }
     }
   };
@@ -330,9 +334,9 @@ void DirectSolver::forward_node(const float* factor, const float* r, long ld, in
   std::fill_n(t, n.blocks * block, 0.0f);
   for (int k = 0; k < n.pivots; ++k) t[k] = r[offset(n.separator, k, ld)];
   for (int c = 0; c < 2; ++c) {
-    const float* sums = n.child[c] >= 0
-                            ? node_sums_.as<float>() + sums_[n.child[c]]
-                            : tile_rings_.as<float>() + std::size_t(-1 - n.child[c]) * p.ring_stride;
+    const float* sums =
+        n.child[c] >= 0 ? node_sums_.as<float>() + sums_[n.child[c]]
+                        : tile_rings_.as<float>() + std::size_t(-1 - n.child[c]) * p.ring_stride;
     for (int a = 0; a + 1 < n.run_count[c]; ++a) {
       const Run& run = n.runs[c][a];
       for (int i = 0; i < run.length; ++i) t[run.target + i] += sums[run.source + i];
@@ -360,8 +364,8 @@ const float* DirectSolver::tile_factor(const float* factor, const TileGroup& g, 
   if (!plan_->compact) return factor + g.factor;
   float* again = space.tile_factor.as<float>();
   with_group(g, [&](const LaneTiles& tiles) {
-    direct_kernels().eliminate_tiles(tiles, *couplings_, space.tile_front.as<float>(), again, nullptr,
-                                     false);
+    direct_kernels().eliminate_tiles(tiles, *couplings_, space.tile_front.as<float>(), again,
+                                     nullptr, false);
   });
   return again;
 }

@@ -22,17 +22,23 @@ struct Pixels {
   int row[2], column[2];
 };
 
-// Factor and sweeps of one system at a time. All functions are called by every member of one team; the
-// result does not depend on the team's size.
+// Factor and sweeps of one system at a time. All functions are called by every member of one team;
+// the result does not depend on the team's size.
 class DirectSolver {
  public:
-  DirectSolver(std::shared_ptr<const Plan> plan, int threads);
+  // spare_bytes: memory the caller may use between an elimination and the next.
+  DirectSolver(std::shared_ptr<const Plan> plan, int threads, std::size_t spare_bytes);
+  template <class T>
+  T* spare() const {
+    return updates_.as<T>();
+  }
 
   // Eliminates all pixels. factor: plan.factor_size floats, 64-byte aligned.
   void eliminate(const Team& team, const Couplings<float>& couplings, float* factor);
-  // x = map of the factored system (right-hand side: couplings to the source), and the forward sweep
-  // of its residual. accept(pixels): x holds the solution there; reject(pixels): to be replaced by the
-  // residual there, all neighbours having been accepted. A subtree's factor is read once for both.
+  // x = map of the factored system (right-hand side: couplings to the source), and the forward
+  // sweep of its residual. accept(pixels): x holds the solution there; reject(pixels): to be
+  // replaced by the residual there, all neighbours having been accepted. A subtree's factor is read
+  // once for both.
   void solve_map(const Team& team, const float* factor, float* x, long ld,
                  const std::function<void(const Pixels&)>& accept,
                  const std::function<void(const Pixels&)>& reject);
@@ -43,11 +49,12 @@ class DirectSolver {
   void backward(const Team& team, const float* factor, float* x, long ld);
 
   const Plan& plan() const { return *plan_; }
-  static std::size_t bytes(const Plan& plan, int threads);  // working memory, factor not included
+  static std::size_t bytes(const Plan& plan, int threads,
+                           std::size_t spare_bytes);  // working memory, factor not included
 
  private:
   struct Task {
-    int node;      // a node whose subtree (or, above the tasks, only itself) is worked on
+    int node;  // a node whose subtree (or, above the tasks, only itself) is worked on
     bool subtree;
   };
   struct Space {  // one thread's
@@ -59,14 +66,15 @@ class DirectSolver {
   void eliminate_subtree(const Couplings<float>& w, float* factor, const Task& task, Space& space);
   void eliminate_node(const Couplings<float>& w, float* factor, int index, Space& space,
                       const float* const* child_update, float* update);
-  void eliminate_group(const Couplings<float>& w, float* factor, const TileGroup& group, Space& space,
-                       bool with_schur);
+  void eliminate_group(const Couplings<float>& w, float* factor, const TileGroup& group,
+                       Space& space, bool with_schur);
   const float* schur(const Space& space, int tile) const;
   void forward_node(const float* factor, const float* r, long ld, int index, float* t);
   void backward_node(const float* factor, bool map, float* x, long ld, int index, float* t);
   const float* tile_factor(const float* factor, const TileGroup& group, Space& space);
   void forward_group(const float* tile_factor, const float* r, long ld, const TileGroup& group);
-  void backward_group(const float* tile_factor, bool map, float* x, long ld, const TileGroup& group);
+  void backward_group(const float* tile_factor, bool map, float* x, long ld,
+                      const TileGroup& group);
   void forward_task(const float* factor, const float* r, long ld, const Task& task, Space& space);
   void backward_task(const float* factor, float* x, long ld, const Task& task, Space& space);
   template <class F>
@@ -76,10 +84,10 @@ class DirectSolver {
   const Couplings<float>* couplings_ = nullptr;
   std::vector<Task> tasks_;  // subtrees first, then the nodes above them by level
   int subtrees_ = 0;
-  std::vector<std::size_t> update_slot_;              // by node above or at a task's root, floats
-  std::vector<std::size_t> values_, sums_;            // by node: offsets of its sweep values
+  std::vector<std::size_t> update_slot_;                // by node above or at a task's root, floats
+  std::vector<std::size_t> values_, sums_;              // by node: offsets of its sweep values
   std::unique_ptr<std::atomic<unsigned char>[]> done_;  // by node
-  std::vector<unsigned char> eliminated_;             // by group
+  std::vector<unsigned char> eliminated_;               // by group
   std::atomic<int> next_{0};
   std::vector<Space> spaces_;
   Buffer updates_, node_values_, node_sums_, tile_values_, tile_rings_;

@@ -1,6 +1,6 @@
 // Numeric kernels of the direct solver, per instruction set. Float32, subtraction-free (Grassmann,
-// Taksar, Heyman): couplings between remaining pixels only ever grow by positive terms, and a pivot's
-// diagonal d is the sum of its couplings, so every entry keeps its relative accuracy.
+// Taksar, Heyman): couplings between remaining pixels only ever grow by positive terms, and a
+// pivot's diagonal d is the sum of its couplings, so every entry keeps its relative accuracy.
 #pragma once
 
 #include "../solver/couplings.h"
@@ -19,21 +19,22 @@ struct LaneTiles {
 struct DirectKernels {
   int tile_lanes;
 
-  // Tiles: factor (shape's factor entries x lanes; null: not kept); schur[l]: lane l's couplings between ring pixels
-  // and to the seeds, both triangles, row distance schur_stride; null: a single tile is the whole
-  // image, without a ring that matters.
+  // Tiles: factor (shape's factor entries x lanes; null: not kept); schur[l]: lane l's couplings
+  // between ring pixels and to the seeds, both triangles, row distance schur_stride; null: a single
+  // tile is the whole image, without a ring that matters.
   void (*eliminate_tiles)(const LaneTiles&, const Couplings<float>&, float* work, float* factor,
                           float* const* schur, bool streaming);
   // Forward sweep: takes r, keeps the pivots' values in `saved`, writes what ring pixels receive.
   void (*forward_tiles)(const LaneTiles&, const float* factor, const float* r, long ld,
                         float* saved, float* const* ring);
-  // Backward sweep: fills x inside the tiles from x on their rings. saved null: right-hand side is the
-  // source column.
+  // Backward sweep: fills x inside the tiles from x on their rings. saved null: right-hand side is
+  // the source column.
   void (*backward_tiles)(const LaneTiles&, const float* factor, const float* saved, float* x,
                          long ld);
 
   // Nodes. z: working storage (Node::column), u: update matrix (block_triangle), factor: packed.
-  void (*add_update)(const Node&, int child, const float* child_u, float* z, float* u, bool to_update);
+  void (*add_update)(const Node&, int child, const float* child_u, float* z, float* u,
+                     bool to_update);
   void (*add_schur)(const Node&, int child, const float* schur, int stride, float* z, float* u,
                     bool to_update);
   // Eliminates the pivots in z; inverse_roots[padded] = 1/sqrt(d), 0 for dummies; scratch 2 padded.

@@ -21,27 +21,43 @@ struct FluxRow {
   }
 };
 
+// out[0 .. n) = f(begin + 0 .. n), in whole vectors of eight: planes may be read beyond a row's
+// end, but only n values may be written.
+template <class F>
+USCONF_INLINE void for_columns(int n, float* out, F f) {
+  constexpr int wide = 8;
+  int c = 0;
+  for (; c + wide <= n; c += wide)
+#pragma omp simd
+    for (int l = 0; l < wide; ++l) out[c + l] = static_cast<float>(f(c + l));
+  if (c == n) return;
+  float rest[wide];
+#pragma omp simd
+  for (int l = 0; l < wide; ++l) rest[l] = static_cast<float>(f(c + l));
+  for (int l = 0; c + l < n; ++l) out[c + l] = rest[l];
+}
+
 template <class T>
 void residual(const Couplings<T>& w, int r, int begin, int end, const double* x, const double* b,
               float* plane) {
-  const long at = r * w.ld, up = at - w.ld;
+  const long at = r * w.ld + begin, up = at - w.ld;
+  const FluxRow<T> flux{w.right + at, w.below + at,       w.below_right + at, w.below_left + at,
+                        w.below + up, w.below_right + up, w.below_left + up,  x + at,
+                        x + up,       x + at + w.ld};
   float* out = plane + at;
-  const FluxRow<T> flux{w.right + at,      w.below + at, w.below_right + at, w.below_left + at,
-                        w.below + up,      w.below_right + up, w.below_left + up,
-                        x + at,            x + up,       x + at + w.ld};
-  if (w.seeded[r]) {
+  const int n = end - begin;
+  if (n == 1 && !w.seeded[r]) {  // a pixel of a separator down the image
+    out[0] = static_cast<float>(b ? flux(0) + b[at] : flux(0));
+  } else if (w.seeded[r]) {
     const T *source = w.source + at, *sink = w.sink + at;
-#pragma omp simd
-    for (int c = begin; c < end; ++c) {
+    for_columns(n, out, [=](int c) USCONF_INLINE_LAMBDA {
       const double v = x[at + c], given = b ? b[at + c] - source[c] * v : source[c] * (1.0 - v);
-      out[c] = static_cast<float>(flux(c) + given - sink[c] * v);
-    }
+      return flux(c) + given - sink[c] * v;
+    });
   } else if (b) {
-#pragma omp simd
-    for (int c = begin; c < end; ++c) out[c] = static_cast<float>(flux(c) + b[at + c]);
+    for_columns(n, out, [=](int c) USCONF_INLINE_LAMBDA { return flux(c) + b[at + c]; });
   } else {
-#pragma omp simd
-    for (int c = begin; c < end; ++c) out[c] = static_cast<float>(flux(c));
+    for_columns(n, out, [=](int c) USCONF_INLINE_LAMBDA { return flux(c); });
   }
 }
 

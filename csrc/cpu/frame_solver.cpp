@@ -12,9 +12,9 @@
 namespace usconf::cpu {
 namespace {
 
-// A float elimination errs by 1e-6 or so at the defaults and by up to 1e-4 for extreme parameters; one
-// correction shrinks the error at least 20-fold (measured, docs/decisions). So a correction
-// of at most this size leaves less than 3e-7 behind.
+// A float elimination errs by 1e-6 or so at the defaults and by up to 1e-4 for extreme parameters;
+// one correction shrinks the error at least 20-fold (measured, docs/decisions). So a correction of
+// at most this size leaves less than 3e-7 behind.
 constexpr double float_correction = 5e-6;
 constexpr double double_correction = 1e-11;  // leaves about 1e-13
 constexpr int most_steps = 12;
@@ -37,14 +37,16 @@ FrameSolver::FrameSolver(const Key& key)
   if (key.exact) exact_.resize(rows_, w);
   const std::size_t plane = static_cast<std::size_t>(ld_) * (rows_ + 3);
   partial_.resize(static_cast<std::size_t>(key.threads));
-  x_.reserve(plane * sizeof(double));
   r_.reserve(plane * sizeof(float));
   if (key.solver == Solver::direct) {
     plan_ = plan_for(rows_, w);
-    direct_ = std::make_unique<DirectSolver>(plan_, key.threads);
+    direct_ = std::make_unique<DirectSolver>(plan_, key.threads, plane * sizeof(double));
+    x_ = direct_->spare<double>() + origin_;
     fixed_bytes_ = bytes(key, *plan_) - plan_->factor_size * sizeof(float);
   } else {
     iterative_ = std::make_unique<IterativeWorkspace>(rows_, w);
+    own_x_.reserve(plane * sizeof(double));
+    x_ = own_x_.as<double>() + origin_;
     if (!key.exact) single_.reserve(plane * sizeof(float));
     fixed_bytes_ = bytes(key);
   }
@@ -57,32 +59,35 @@ std::size_t FrameSolver::bytes(const Key& key) {
 }
 
 std::size_t FrameSolver::bytes(const Key& key, const Plan& plan) {
-  return planes_bytes(key) + DirectSolver::bytes(plan, key.threads) +
+  const std::size_t ld = (key.width + 15) / 16 * 16 + 32;
+  return planes_bytes(key) +
+         DirectSolver::bytes(plan, key.threads, ld * (plan.rows + 3) * sizeof(double)) +
          plan.factor_size * sizeof(float);
 }
 
 std::size_t FrameSolver::planes_bytes(const Key& key) {
   const int rows = key.bottom - key.top;
   const std::size_t ld = (key.width + 15) / 16 * 16 + 32, plane = ld * (rows + 3);
-  std::size_t sum = Assembly::bytes(key.height, key.width, key.exact) +
-                    plane * (sizeof(double) + sizeof(float)) +
-                    CouplingStore<float>::bytes(rows, key.width);
-  if (key.exact) sum += CouplingStore<double>::bytes(rows, key.width);
-  if (key.solver == Solver::iterative && !key.exact) sum += plane * sizeof(float);
+  const auto planes = [&](int count, std::size_t bytes) { return count * plane * bytes; };
+  // Couplings to the seeds are touched in few rows, or in many only with a mask.
+  std::size_t sum = CouplingStore<float>::bytes(rows, key.width) + planes(1, sizeof(float));
+  if (key.exact)
+    sum += CouplingStore<double>::bytes(rows, key.width) + Assembly::bytes(key.height, key.width);
+  if (key.solver == Solver::iterative)
+    sum += planes(1, sizeof(double)) + (key.exact ? 0 : planes(1, sizeof(float)));
   return sum;
 }
 
-std::size_t FrameSolver::held() const {
-  return fixed_bytes_ + own_factor_.bytes() + b_.bytes();
-}
+std::size_t FrameSolver::held() const { return fixed_bytes_ + own_factor_.bytes() + b_.bytes(); }
 
 void FrameSolver::prepare(const Team& team, const FrameView& frame, float* factor) {
-  assembly_.prepare(team, frame, key_.exact);
+  // The residual's plane is free until the first solve.
+  assembly_.prepare(team, frame, key_.exact ? nullptr : r_.as<std::int32_t>());
   set_up(team, frame, factor, false);
 }
 
 void FrameSolver::prepare_adjoint(const Team& team, const FrameView& frame, float* factor) {
-  assembly_.prepare(team, frame, true);  // derivatives are taken in double
+  assembly_.prepare(team, frame, nullptr);  // derivatives are taken in double
   set_up(team, frame, factor, factor != nullptr);
 }
 
@@ -122,6 +127,18 @@ void FrameSolver::residual(const Pixels& p, bool map) {
   }
 }
 
+// x lies where update matrices were: what the flux reads around it must be numbers again.
+void FrameSolver::clear_border(const Team& team) {
+  const auto rows = team.share(rows_ + 2);
+  for (long i = rows.begin - 1; i < rows.end - 1; ++i) {
+    double* row = x() + i * ld_;
+    const bool outside = i < 0 || i == rows_;
+    std::fill(row - block, outside ? row + key_.width : row, 0.0);
+    std::fill(row + key_.width, row + ld_ - block, 0.0);
+  }
+  team.barrier();
+}
+
 double FrameSolver::correct(const Team& team) {
   const auto rows = team.share(rows_);
   const float* dx = r_.as<float>() + origin_;
@@ -133,8 +150,8 @@ double FrameSolver::correct(const Team& team) {
   return largest(team, m);
 }
 
-// Corrections from the residual, until one is small against the solution. Starts from x(), and from its
-// residual's forward sweep if that was done.
+// Corrections from the residual, until one is small against the solution. Starts from x(), and from
+// its residual's forward sweep if that was done.
 RandomWalkReport FrameSolver::refine(const Team& team, bool map, bool forwarded, double tolerance) {
   float* r = r_.as<float>() + origin_;
   double size = map ? 1.0 : 0.0;  // of the solution; a map's is known
@@ -182,6 +199,7 @@ RandomWalkReport FrameSolver::iterate(const Team& team, bool map, void (*checkpo
 
 RandomWalkReport FrameSolver::solve_map(const Team& team, void (*checkpoint)()) {
   if (iterative_) return iterate(team, true, checkpoint);
+  clear_border(team);
   // The first correction's forward sweep follows each subtree's solution at once.
   float* r = r_.as<float>() + origin_;
   direct_->solve_map(
@@ -207,6 +225,7 @@ RandomWalkReport FrameSolver::solve_adjoint(const Team& team, void (*checkpoint)
   }
   team.barrier();
   RandomWalkReport report{1, 0};
+  if (!iterative_) clear_border(team);
   if (iterative_) {
     report = iterate(team, false, checkpoint);
   } else if (key_.exact) {
@@ -227,13 +246,14 @@ RandomWalkReport FrameSolver::solve_adjoint(const Team& team, void (*checkpoint)
   return report;
 }
 
-// ---- the store -----------------------------------------------------------------------------------
+// ---- the store
+// -----------------------------------------------------------------------------------
 
 BorrowedSolver::BorrowedSolver(const FrameSolver::Key& key) {
   {
     const std::lock_guard<std::mutex> lock(store_mutex);
-    const auto it = std::find_if(store.begin(), store.end(),
-                                 [&](const auto& s) { return s->key() == key; });
+    const auto it =
+        std::find_if(store.begin(), store.end(), [&](const auto& s) { return s->key() == key; });
     if (it != store.end()) {
       solver_ = std::move(*it);
       store.erase(it);

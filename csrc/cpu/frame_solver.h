@@ -1,5 +1,5 @@
-// One frame's system solved to a stated accuracy: assembly, elimination, refinement. Shared by the map
-// and its derivative.
+// One frame's system solved to a stated accuracy: assembly, elimination, refinement. Shared by the
+// map and its derivative.
 #pragma once
 
 #include <memory>
@@ -8,8 +8,8 @@
 #include "../kernels.h"
 #include "assembly.h"
 #include "direct.h"
-#include "memory.h"
 #include "iterative.h"
+#include "memory.h"
 #include "threads.h"
 
 namespace usconf::cpu {
@@ -27,7 +27,8 @@ class FrameSolver {
 
   // All functions are called by every member of one team.
 
-  // Assembles the frame's system and eliminates it. factor null: into own memory (reserve_factor first).
+  // Assembles the frame's system and eliminates it. factor null: into own memory (reserve_factor
+  // first).
   void prepare(const Team& team, const FrameView& frame, float* factor);
   // The same for derivatives; a factor that is given is the frame's and is only read.
   void prepare_adjoint(const Team& team, const FrameView& frame, float* factor);
@@ -39,10 +40,10 @@ class FrameSolver {
 
   const Assembly& assembly() const { return assembly_; }
   Assembly& assembly() { return assembly_; }
-  double* x() const { return x_.as<double>() + origin_; }
+  double* x() const { return x_; }
   // Memory that not every use needs: before the team starts, because a team cannot fail half-way.
   void reserve_factor() { own_factor_.reserve(factor_floats() * sizeof(float)); }
-  void reserve_b() { b_.reserve(x_.bytes()); }
+  void reserve_b() { b_.reserve(static_cast<std::size_t>(ld_) * (rows_ + 3) * sizeof(double)); }
   // Right-hand side of the adjoint, filled by the caller.
   double* b() const { return b_.as<double>() + origin_; }
   long ld() const { return ld_; }
@@ -59,6 +60,7 @@ class FrameSolver {
   RandomWalkReport refine(const Team& team, bool map, bool forwarded, double tolerance);
   RandomWalkReport iterate(const Team& team, bool map, void (*checkpoint)());
   void residual(const Pixels& pixels, bool map);
+  void clear_border(const Team& team);
   double correct(const Team& team);
   double largest(const Team& team, double mine);
 
@@ -71,7 +73,8 @@ class FrameSolver {
   std::shared_ptr<const Plan> plan_;
   std::unique_ptr<DirectSolver> direct_;
   std::unique_ptr<IterativeWorkspace> iterative_;
-  Buffer own_factor_, x_, b_, r_, single_;
+  Buffer own_factor_, own_x_, b_, r_, single_;
+  double* x_ = nullptr;  // the rectangle's first pixel
   float* factor_ = nullptr;
   std::size_t fixed_bytes_ = 0;
   struct alignas(64) Value {

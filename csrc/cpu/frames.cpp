@@ -8,7 +8,8 @@ namespace usconf::cpu {
 
 namespace {
 
-// Waking a thread and meeting it at some twenty barriers costs 50 us or so: what this many pixels take.
+// Waking a thread and meeting it at some twenty barriers costs 50 us or so: what this many pixels
+// take.
 constexpr long pixels_per_thread = 64 * 64;
 
 }  // namespace

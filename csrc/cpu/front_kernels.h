@@ -9,7 +9,8 @@ namespace {
 
 constexpr int vectors = block / lanes;  // of a block's row
 
-// ---- products ------------------------------------------------------------------------------------
+// ---- products
+// ------------------------------------------------------------------------------------
 
 // Register tile of C += A^T B: `Rows` rows by `Columns` vectors.
 #if defined(__AVX512F__)
@@ -26,9 +27,8 @@ USCONF_INLINE void product_tile(const float* a, const float* const* b, float* co
                                 bool fresh) {
   Vec sum[tile_rows][Columns];
   USCONF_UNROLL
-  for (int i = 0; i < tile_rows; ++i)
-    USCONF_UNROLL
-    for (int v = 0; v < Columns; ++v) sum[i][v] = fresh ? Vec{} : load(c[v] + block * i);
+  for (int i = 0; i < tile_rows; ++i) USCONF_UNROLL
+  for (int v = 0; v < Columns; ++v) sum[i][v] = fresh ? Vec{} : load(c[v] + block * i);
   for (int k = 0; k < depth; ++k) {
     Vec row[Columns];
     USCONF_UNROLL
@@ -41,9 +41,8 @@ USCONF_INLINE void product_tile(const float* a, const float* const* b, float* co
     }
   }
   USCONF_UNROLL
-  for (int i = 0; i < tile_rows; ++i)
-    USCONF_UNROLL
-    for (int v = 0; v < Columns; ++v) store(c[v] + block * i, sum[i][v]);
+  for (int i = 0; i < tile_rows; ++i) USCONF_UNROLL
+  for (int v = 0; v < Columns; ++v) store(c[v] + block * i, sum[i][v]);
 }
 
 // 16 rows of up to three blocks: c[j] (+)= A^T b[j]
@@ -75,35 +74,34 @@ USCONF_INLINE void product(int blocks, const float* a, const float* const* b, fl
   if (v < n) product_rows<1>(a, from + v, to + v, depth, fresh);
 }
 
-// ---- extend-add ----------------------------------------------------------------------------------
+// ---- extend-add
+// ----------------------------------------------------------------------------------
 
 // d[16 i + ..] += s[stride i + ..] for `rows` rows, lanes [low, high) of the block.
 USCONF_INLINE void add_rows(const float* s, long stride, float* d, int rows, int low, int high) {
   if (low == 0 && high == block) {
-    for (int i = 0; i < rows; ++i)
-      USCONF_UNROLL
-      for (int v = 0; v < block; v += lanes)
-        store(d + block * i + v, load(d + block * i + v) + load_unaligned(s + stride * i + v));
+    for (int i = 0; i < rows; ++i) USCONF_UNROLL
+    for (int v = 0; v < block; v += lanes)
+      store(d + block * i + v, load(d + block * i + v) + load_unaligned(s + stride * i + v));
     return;
   }
   alignas(64) std::int32_t mask[block];
   for (int v = 0; v < block; ++v) mask[v] = v >= low && v < high ? -1 : 0;
   IntVec m[vectors];
   for (int v = 0; v < vectors; ++v) m[v] = *reinterpret_cast<const IntVec*>(mask + v * lanes);
-  for (int i = 0; i < rows; ++i)
-    USCONF_UNROLL
-    for (int v = 0; v < vectors; ++v) {
-      const Vec kept = (Vec)((IntVec)load_unaligned(s + stride * i + v * lanes) & m[v]);
-      float* at = d + block * i + v * lanes;
-      store(at, load(at) + kept);
-    }
+  for (int i = 0; i < rows; ++i) USCONF_UNROLL
+  for (int v = 0; v < vectors; ++v) {
+    const Vec kept = (Vec)((IntVec)load_unaligned(s + stride * i + v * lanes) & m[v]);
+    float* at = d + block * i + v * lanes;
+    store(at, load(at) + kept);
+  }
 }
 
 // Adds a child's couplings, run by run. Entry (p, q), p <= q, of the child lies at
 // source(p, q) = base + offset(q) + p * row_stride, contiguous in q within `limit` columns.
 template <bool Blocked>
-USCONF_INLINE void extend(const Node& node, int child, const float* s, int stride, float* z, float* u,
-                          bool to_update) {
+USCONF_INLINE void extend(const Node& node, int child, const float* s, int stride, float* z,
+                          float* u, bool to_update) {
   const Run* runs = node.runs[child];
   const int count = node.run_count[child];
   const int first_update_block = node.pivot_blocks;
@@ -119,9 +117,9 @@ USCONF_INLINE void extend(const Node& node, int child, const float* s, int strid
         int n = columns.length - j;
         n = n < block - low ? n : block - low;
         if (Blocked) n = n < block - from % block ? n : block - from % block;
-        const float* source = Blocked ? s + block_triangle(from / block) + long(rows.source) * block +
-                                            from % block
-                                      : s + long(rows.source) * stride + from;
+        const float* source =
+            Blocked ? s + block_triangle(from / block) + long(rows.source) * block + from % block
+                    : s + long(rows.source) * stride + from;
         const long step = Blocked ? block : stride;
         float* target = to_update ? u + block_triangle(target_block - first_update_block) +
                                         long(rows.target - node.padded) * block
@@ -152,7 +150,8 @@ void add_schur(const Node& node, int child, const float* schur, int stride, floa
   extend<false>(node, child, schur, stride, z, u, to_update);
 }
 
-// ---- elimination ---------------------------------------------------------------------------------
+// ---- elimination
+// ---------------------------------------------------------------------------------
 
 // Forward substitution of 16 rows with a factored diagonal block: row k is scaled by its reciprocal
 // root and added to the rows below it.
@@ -229,12 +228,11 @@ USCONF_INLINE void eliminate_diagonal(float* d, float* outer, float* sigma, floa
       store(outer + v * lanes, load(outer + v * lanes) + r[v] * out);
       store(sigma + v * lanes, load(sigma + v * lanes) + r[v] * s);
     }
-    for (int i = k + 1; i < block; ++i)
-      USCONF_UNROLL
-      for (int v = 0; v < vectors; ++v) {
-        float* at = d + block * i + v * lanes;
-        store(at, load(at) + splat(row[i]) * r[v]);
-      }
+    for (int i = k + 1; i < block; ++i) USCONF_UNROLL
+    for (int v = 0; v < vectors; ++v) {
+      float* at = d + block * i + v * lanes;
+      store(at, load(at) + splat(row[i]) * r[v]);
+    }
   }
 }
 
@@ -327,7 +325,8 @@ void pack(const Node& node, const float* z, float* out, bool streaming) {
   if (streaming) stream_fence();
 }
 
-// ---- sweeps --------------------------------------------------------------------------------------
+// ---- sweeps
+// --------------------------------------------------------------------------------------
 
 void forward(const Node& node, const float* factor, float* t, float* y) {
   for (int k = 0; k < node.pivot_blocks; ++k) {
@@ -339,7 +338,8 @@ void forward(const Node& node, const float* factor, float* t, float* y) {
       const float value = r[i] * roots[i];
       values[i] = value;
       const Vec s = splat(value);
-      for (int v = 0; v < block; v += lanes) store(r + v, load(r + v) + s * load(row + block * i + v));
+      for (int v = 0; v < block; v += lanes)
+        store(r + v, load(r + v) + s * load(row + block * i + v));
     }
     Vec s[block];
     for (int i = 0; i < block; ++i) s[i] = splat(values[i]);

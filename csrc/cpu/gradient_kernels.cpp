@@ -9,8 +9,8 @@ namespace {
 constexpr std::uint8_t outside = static_cast<std::uint8_t>(Label::outside);
 
 template <bool Masked>
-USCONF_INLINE EdgeSums edges_of(const EdgeLaw& given, int kind, double largest, EdgeEnds a, EdgeEnds b,
-                                int n, double* d_a, double* d_b) {
+USCONF_INLINE EdgeSums edges_of(const EdgeLaw& given, int kind, double largest, EdgeEnds a,
+                                EdgeEnds b, int n, double* d_a, double* d_b) {
   const EdgeLaw law = given;
   double d_beta = 0, d_u = 0, d_m2 = 0, d_u_d = 0;
   long at_maximum = 0;
@@ -37,8 +37,8 @@ USCONF_INLINE EdgeSums edges_of(const EdgeLaw& given, int kind, double largest, 
   return {d_beta, d_u, d_m2, d_u_d, at_maximum};
 }
 
-EdgeSums edges(const EdgeLaw& law, int kind, double largest, EdgeEnds a, EdgeEnds b, int n, double* d_a,
-               double* d_b) {
+EdgeSums edges(const EdgeLaw& law, int kind, double largest, EdgeEnds a, EdgeEnds b, int n,
+               double* d_a, double* d_b) {
   return a.label ? edges_of<true>(law, kind, largest, a, b, n, d_a, d_b)
                  : edges_of<false>(law, kind, largest, a, b, n, d_a, d_b);
 }

@@ -30,8 +30,8 @@ Isa choose() {
     if (std::string(wanted) == names[i]) return static_cast<Isa>(i);
   std::string usable;
   for (const auto& name : isa_list()) usable += (usable.empty() ? "" : ", ") + name;
-  throw std::runtime_error("USCONF_ISA must be one of " + usable + " on this machine, got " + wanted +
-                           "; unset it or choose one of these");
+  throw std::runtime_error("USCONF_ISA must be one of " + usable + " on this machine, got " +
+                           wanted + "; unset it or choose one of these");
 }
 
 }  // namespace

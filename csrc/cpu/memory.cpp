@@ -39,7 +39,7 @@ bool Buffer::reserve(std::size_t bytes) {
     mapping_ = p;
     data_ = reinterpret_cast<void*>((reinterpret_cast<std::uintptr_t>(p) + huge - 1) & ~(huge - 1));
 #if defined(MADV_HUGEPAGE)
-    madvise(data_, bytes, MADV_HUGEPAGE);
+    madvise(data_, bytes / huge * huge, MADV_HUGEPAGE);  // the rest in small pages: none is wasted
 #endif
   }
   bytes_ = bytes;

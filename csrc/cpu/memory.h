@@ -5,8 +5,8 @@
 
 namespace usconf::cpu {
 
-// A 64-byte aligned block. A large one is mapped by itself, in huge pages (first touch of small pages
-// costs more than the arithmetic done on them), and pages never touched take no memory.
+// A 64-byte aligned block. A large one is mapped by itself, in huge pages (first touch of small
+// pages costs more than the arithmetic done on them), and pages never touched take no memory.
 class Buffer {
  public:
   Buffer() = default;
@@ -21,7 +21,9 @@ class Buffer {
   void release();
   std::size_t bytes() const { return bytes_; }
   template <class T>
-  T* as() const { return static_cast<T*>(data_); }
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
 
  private:
   void* data_ = nullptr;

@@ -13,7 +13,8 @@
 namespace usconf::cpu {
 namespace {
 
-// The map of one frame: seeds exactly, the rest clamped (rounding passes 0 and 1 by 2.4e-7 at most).
+// The map of one frame: seeds exactly, the rest clamped (rounding passes 0 and 1 by 2.4e-7 at
+// most).
 template <class T>
 void write_map(const Team& team, const FrameView& frame, const FrameSolver& solver, T* map) {
   const RandomWalkProblem& p = frame.problem;
@@ -68,8 +69,10 @@ RandomWalkReport random_walk(const RandomWalkProblem& p, const RandomWalkOptions
     float* kept = factor ? static_cast<float*>(factor) + i * floats : nullptr;
     solver->prepare(team, frame, kept);
     const RandomWalkReport report = solver->solve_map(team, frame_checkpoint(team, o));
-    if (o.double_map) write_map(team, frame, *solver, static_cast<double*>(map) + i * pixels);
-    else write_map(team, frame, *solver, static_cast<float*>(map) + i * pixels);
+    if (o.double_map)
+      write_map(team, frame, *solver, static_cast<double*>(map) + i * pixels);
+    else
+      write_map(team, frame, *solver, static_cast<float*>(map) + i * pixels);
     if (team.index != 0) return;
     const std::lock_guard<std::mutex> lock(mutex);
     worst.steps = std::max(worst.steps, report.steps);
@@ -78,13 +81,14 @@ RandomWalkReport random_walk(const RandomWalkProblem& p, const RandomWalkOptions
   return worst;
 }
 
-void random_walk_edges(const RandomWalkProblem& p, const RandomWalkOptions& o, double* edges, void*) {
+void random_walk_edges(const RandomWalkProblem& p, const RandomWalkOptions& o, double* edges,
+                       void*) {
   Assembly assembly(p.height, p.width, o.threads);
   for (int i = 0; i < p.frames; ++i) {
     const FrameView frame(p, i);
     double* out = edges + static_cast<std::size_t>(i) * 4 * p.height * p.width;
     run(o.threads, [&](const Team& team) {
-      assembly.prepare(team, frame, true);
+      assembly.prepare(team, frame, nullptr);
       assembly.edges(team, frame, out);
     });
   }

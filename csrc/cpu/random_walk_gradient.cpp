@@ -68,8 +68,8 @@ class FrameGradient {
       double* b = solver_.b() + (r - p_.top) * solver_.ld();
       const std::uint8_t* label = frame_->label_row(static_cast<int>(r));
       for (int c = 0; c < w; ++c)
-        // A map of exactly 0 has no path to the source: it moves with nothing. (Such a piece may touch
-        // no sink either, and its system is singular then.)
+        // A map of exactly 0 has no path to the source: it moves with nothing. (Such a piece may
+        // touch no sink either, and its system is singular then.)
         b[c] = label[c] == static_cast<std::uint8_t>(Label::free) && map[r * w + c] != 0
                    ? static_cast<double>(d_map[r * w + c])
                    : 0.0;
@@ -117,8 +117,8 @@ class FrameGradient {
     for (long r = rows.begin; r < rows.end; ++r) {
       row_sums_[r] = {};
       for_edges(r, [&](int kind, EdgeEnds a, EdgeEnds b, int n, double* d_a, double* d_b) {
-        add(row_sums_[r].edges[kind], gradient_kernels().edges(assembly_.law, kind, largest(kind), a,
-                                                               b, n, d_a, d_b));
+        add(row_sums_[r].edges[kind],
+            gradient_kernels().edges(assembly_.law, kind, largest(kind), a, b, n, d_a, d_b));
       });
     }
     team.barrier();
@@ -199,7 +199,8 @@ class FrameGradient {
         sum.alpha += d_c * g[c] * d_a;
         const double d_g = d_c * a;
         own_[r * w + c] = d_g;
-        if (!p_.normalise || (label && label[c] == static_cast<std::uint8_t>(Label::outside))) continue;
+        if (!p_.normalise || (label && label[c] == static_cast<std::uint8_t>(Label::outside)))
+          continue;
         sum.low += d_g * (g[c] - 1);
         sum.high -= d_g * g[c];
         sum.lows += g[c] == 0;
@@ -224,8 +225,8 @@ class FrameGradient {
       const std::uint8_t* label = frame_->masked ? frame_->label_row(static_cast<int>(r)) : nullptr;
       for (int c = 0; c < w; ++c) {
         double d = own_[r * w + c] * scale;
-        const bool counts = p_.normalise &&
-                            !(label && label[c] == static_cast<std::uint8_t>(Label::outside));
+        const bool counts =
+            p_.normalise && !(label && label[c] == static_cast<std::uint8_t>(Label::outside));
         if (counts && g[c] == 0) d += at_low;
         if (counts && g[c] == top_value()) d += at_high;
         d_image[r * w + c] = static_cast<T>(d);
@@ -279,8 +280,10 @@ void random_walk_backward(const RandomWalkProblem& p, const RandomWalkOptions& o
                    d_image ? static_cast<T*>(d_image) + i * pixels : nullptr,
                    frame_checkpoint(team, o));
     };
-    if (o.double_map) run(double());
-    else run(float());
+    if (o.double_map)
+      run(double());
+    else
+      run(float());
     if (team.index == 0) std::copy_n(gradient.d_parameters, 3, &by_frame[3 * i]);
   });
   std::fill_n(d_parameters, 3, 0.0);

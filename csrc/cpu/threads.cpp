@@ -23,8 +23,9 @@ void relax() {
 #endif
 }
 
-// Workers sleep on a condition variable between regions. Never destroyed: threads of a library cannot
-// be joined safely while the interpreter goes down, and after fork the child has none of them.
+// Workers sleep on a condition variable between regions. Never destroyed: threads of a library
+// cannot be joined safely while the interpreter goes down, and after fork the child has none of
+// them.
 struct Pool {
   const pid_t owner = getpid();
   std::mutex busy;  // held by the caller for the length of a region
@@ -91,8 +92,10 @@ void Team::barrier() const {
     return;
   }
   for (int spins = 0; round_->load(std::memory_order_acquire) == round;)
-    if (++spins < 4000) relax();
-    else sched_yield();
+    if (++spins < 4000)
+      relax();
+    else
+      sched_yield();
 }
 
 int default_threads() {
@@ -130,7 +133,8 @@ void run(int size, const std::function<void(const Team&)>& body) {
     p.workers.back().detach();
   }
   p.failure = nullptr;
-  p.arrived.store(0, std::memory_order_relaxed);  // a region that threw may have left members behind
+  p.arrived.store(0,
+                  std::memory_order_relaxed);  // a region that threw may have left members behind
   p.body = &body;
   p.running.store(size - 1, std::memory_order_relaxed);
   {
@@ -141,8 +145,10 @@ void run(int size, const std::function<void(const Team&)>& body) {
   p.wake.notify_all();
   p.member(0, size);
   for (int spins = 0; p.running.load(std::memory_order_acquire) > 0;)
-    if (++spins < 4000) relax();
-    else sched_yield();
+    if (++spins < 4000)
+      relax();
+    else
+      sched_yield();
   if (p.failure) std::rethrow_exception(p.failure);
 }
 

@@ -29,13 +29,13 @@ class Team {
   std::atomic<unsigned>*arrived_, *round_;
 };
 
-int default_threads();          // cores this process may use, or USCONF_NUM_THREADS
-int threads();                  // what set_threads chose, else default_threads()
-void set_threads(int count);    // >= 1
+int default_threads();        // cores this process may use, or USCONF_NUM_THREADS
+int threads();                // what set_threads chose, else default_threads()
+void set_threads(int count);  // >= 1
 
 // Runs body on a team of `size` members, the caller being member 0; returns when all are done.
-// A body that throws on any member makes run() throw the first exception after the region ended; such
-// a body must not be waiting at a barrier on another member (check inputs before the region).
+// A body that throws on any member makes run() throw the first exception after the region ended;
+// such a body must not be waiting at a barrier on another member (check inputs before the region).
 // When another thread holds the pool the region runs on a team of one instead.
 void run(int size, const std::function<void(const Team&)>& body);
 

@@ -20,9 +20,14 @@ constexpr int max_tile = 20, max_pivots = 24;  // plan.cpp cuts tiles of at most
 USCONF_INLINE long triangle(long i) { return i * (i + 1) / 2; }
 
 USCONF_INLINE TileVec inverse_root(TileVec d) {
-  TileVec q;
-  for (int l = 0; l < tile_lanes; ++l) q[l] = d[l] > 0 ? 1.0f / __builtin_sqrtf(d[l]) : 0.0f;
-  return q;
+  alignas(64) float value[tile_lanes], root[tile_lanes];  // as arrays: this loop vectorises
+  store(value, d);
+#pragma omp simd
+  for (int l = 0; l < tile_lanes; ++l) {
+    const float q = 1.0f / __builtin_sqrtf(value[l]);
+    root[l] = value[l] > 0 ? q : 0.0f;
+  }
+  return load<TileVec>(root);
 }
 
 // One value per lane.
@@ -55,7 +60,8 @@ struct TileCouplings {
   int width;
 };
 
-// ---- elimination ---------------------------------------------------------------------------------
+// ---- elimination
+// ---------------------------------------------------------------------------------
 
 // Pivot j's row of the front's factor: updates from the pivots before it, d, scaling.
 USCONF_INLINE void eliminate_pivots(TileVec* f, int order, int pivots) {
@@ -121,21 +127,20 @@ USCONF_INLINE void update_boundary(TileVec* f, int order, int pivots) {
       }
       if (i + lane_rows - 1 <= order + 1 && j + lane_columns - 1 < i && j + lane_columns <= order) {
         USCONF_UNROLL
-        for (int r = 0; r < lane_rows; ++r)
-          USCONF_UNROLL
-          for (int c = 0; c < lane_columns; ++c) a[r][j + c] += sum[r][c];
+        for (int r = 0; r < lane_rows; ++r) USCONF_UNROLL
+        for (int c = 0; c < lane_columns; ++c) a[r][j + c] += sum[r][c];
       } else {
         USCONF_UNROLL
-        for (int r = 0; r < lane_rows; ++r)
-          USCONF_UNROLL
-          for (int c = 0; c < lane_columns; ++c)
-            if (i + r <= order + 1 && j + c < i + r && j + c < order) a[r][j + c] += sum[r][c];
+        for (int r = 0; r < lane_rows; ++r) USCONF_UNROLL
+        for (int c = 0; c < lane_columns; ++c)
+          if (i + r <= order + 1 && j + c < i + r && j + c < order) a[r][j + c] += sum[r][c];
       }
     }
   }
 }
 
-USCONF_INLINE void assemble(const TileFront& t, const TileCouplings& w, bool seeded, TileVec* work) {
+USCONF_INLINE void assemble(const TileFront& t, const TileCouplings& w, bool seeded,
+                            TileVec* work) {
   TileVec* f = work + t.work;
   for (int i = 0; i < t.clear_count; ++i) f[t.clear[i]] = TileVec{};
   for (int i = 0; i < t.copy_count; ++i) f[t.copy[2 * i]] = work[t.copy[2 * i + 1]];
@@ -167,17 +172,20 @@ USCONF_INLINE void write_schur(const TileFront& t, const TileVec* f, int stride,
   const int n = t.boundary + 2;
   const auto entry = [&](int i, int j) {  // symmetric access, 0 outside and on the diagonal
     if (i == j || i >= n || j >= n || (i >= t.boundary && j >= t.boundary)) return TileVec{};
-    return i > j ? f[triangle(t.pivots + i) + t.pivots + j] : f[triangle(t.pivots + j) + t.pivots + i];
+    return i > j ? f[triangle(t.pivots + i) + t.pivots + j]
+                 : f[triangle(t.pivots + j) + t.pivots + i];
   };
   for (int i = 0; i < t.boundary; ++i)  // the seeds' rows are never asked for
     for (int j = 0; j < stride; j += tile_lanes) {
       TileVec columns[tile_lanes];
       if (j + tile_lanes <= i && j + tile_lanes <= t.boundary) {
         USCONF_UNROLL
-        for (int l = 0; l < tile_lanes; ++l) columns[l] = f[triangle(t.pivots + i) + t.pivots + j + l];
+        for (int l = 0; l < tile_lanes; ++l)
+          columns[l] = f[triangle(t.pivots + i) + t.pivots + j + l];
       } else if (j > i && j + tile_lanes <= n) {
         USCONF_UNROLL
-        for (int l = 0; l < tile_lanes; ++l) columns[l] = f[triangle(t.pivots + j + l) + t.pivots + i];
+        for (int l = 0; l < tile_lanes; ++l)
+          columns[l] = f[triangle(t.pivots + j + l) + t.pivots + i];
       } else {
         for (int l = 0; l < tile_lanes; ++l) columns[l] = entry(i, j + l);
       }
@@ -218,7 +226,8 @@ void eliminate_tiles(const LaneTiles& g, const Couplings<float>& w, float* work_
     const int first = left ? -1 : 0, columns = shape.width + (left || right ? 1 : 0);
     for (int r = above ? -1 : 0; r < shape.height; ++r) {
       const float* at[tile_lanes];
-      for (int l = 0; l < tile_lanes; ++l) at[l] = planes[k] + (row[l] + r) * w.ld + column[l] + first;
+      for (int l = 0; l < tile_lanes; ++l)
+        at[l] = planes[k] + (row[l] + r) * w.ld + column[l] + first;
       load_row(at, columns, grid[k] + (r + 1) * width + first + 1);
     }
   }
@@ -235,7 +244,8 @@ void eliminate_tiles(const LaneTiles& g, const Couplings<float>& w, float* work_
   if (schur) write_schur(last, work + last.work, shape.schur_stride, g.count, schur);
 }
 
-// ---- sweeps --------------------------------------------------------------------------------------
+// ---- sweeps
+// --------------------------------------------------------------------------------------
 
 void forward_tiles(const LaneTiles& g, const float* factor_floats, const float* r, long ld,
                    float* saved_floats, float* const* ring) {
@@ -280,11 +290,11 @@ void forward_tiles(const LaneTiles& g, const float* factor_floats, const float* 
   }
 }
 
-// y[first ..] += the boundary's couplings to `Count` pivots times its values. From the last row up: the
-// whole backward sweep reads the factor in one descending stream, asked for ahead of time.
+// y[first ..] += the boundary's couplings to `Count` pivots times its values. From the last row up:
+// the whole backward sweep reads the factor in one descending stream, asked for ahead of time.
 template <int Count>
-USCONF_INLINE void gather_boundary(const TileFront& t, const TileVec* rows, const TileVec* value, int first,
-                                   TileVec* y) {
+USCONF_INLINE void gather_boundary(const TileFront& t, const TileVec* rows, const TileVec* value,
+                                   int first, TileVec* y) {
   constexpr int ahead = 48;  // vectors
   TileVec sum[Count];
   USCONF_UNROLL
@@ -303,8 +313,8 @@ USCONF_INLINE void gather_boundary(const TileFront& t, const TileVec* rows, cons
   for (int j = 0; j < Count; ++j) y[first + j] = sum[j];
 }
 
-void backward_tiles(const LaneTiles& g, const float* factor_floats, const float* saved_floats, float* x,
-                    long ld) {
+void backward_tiles(const LaneTiles& g, const float* factor_floats, const float* saved_floats,
+                    float* x, long ld) {
   const TileShape& shape = *g.shape;
   const TileVec* factor = reinterpret_cast<const TileVec*>(factor_floats);
   const TileVec* saved = reinterpret_cast<const TileVec*>(saved_floats);
@@ -335,10 +345,14 @@ void backward_tiles(const LaneTiles& g, const float* factor_floats, const float*
     for (int j = 0; j < t.pivots; ++j) y[j] = saved ? saved[taken + j] : source[j];
     // Counts of a 15 x 15 tile's fronts in one pass, others in pieces.
     int j = t.pivots;
-    if (t.pivots == 15) gather_boundary<15>(t, rows_of, value, 0, y);
-    else if (t.pivots == 9) gather_boundary<9>(t, rows_of, value, 0, y);
-    else if (t.pivots == 7) gather_boundary<7>(t, rows_of, value, 0, y);
-    else j = 0;
+    if (t.pivots == 15)
+      gather_boundary<15>(t, rows_of, value, 0, y);
+    else if (t.pivots == 9)
+      gather_boundary<9>(t, rows_of, value, 0, y);
+    else if (t.pivots == 7)
+      gather_boundary<7>(t, rows_of, value, 0, y);
+    else
+      j = 0;
     for (; j + 8 <= t.pivots; j += 8) gather_boundary<8>(t, rows_of, value, j, y);
     for (; j + 3 <= t.pivots; j += 3) gather_boundary<3>(t, rows_of, value, j, y);
     for (; j < t.pivots; ++j) gather_boundary<1>(t, rows_of, value, j, y);

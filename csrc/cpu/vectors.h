@@ -13,6 +13,7 @@
 #else
 #define USCONF_UNROLL _Pragma("GCC unroll 16")
 #endif
+#define USCONF_INLINE_LAMBDA __attribute__((always_inline))
 #define USCONF_INLINE_MEMBER inline __attribute__((always_inline))
 #define USCONF_INLINE static inline __attribute__((always_inline))
 
@@ -25,8 +26,8 @@ constexpr int lanes = 8;
 #else
 constexpr int lanes = 4;
 #endif
-// Tiles go eight side by side at most: their fronts then fit the second cache twice as well, which on
-// a Zen 4 won 8 % over sixteen.
+// Tiles go eight side by side at most: their fronts then fit the second cache twice as well, which
+// on a Zen 4 won 8 % over sixteen.
 constexpr int tile_lanes = lanes < 8 ? lanes : 8;
 
 typedef float Vec __attribute__((vector_size(4 * lanes)));
@@ -49,13 +50,17 @@ struct Related<TileVec> {
 typedef Related<Vec>::Int IntVec;
 
 template <class V = Vec>
-USCONF_INLINE V load(const float* p) { return *reinterpret_cast<const V*>(p); }
+USCONF_INLINE V load(const float* p) {
+  return *reinterpret_cast<const V*>(p);
+}
 template <class V = Vec>
 USCONF_INLINE V load_unaligned(const float* p) {
   return *reinterpret_cast<const typename Related<V>::Unaligned*>(p);
 }
 template <class V>
-USCONF_INLINE void store(float* p, V v) { *reinterpret_cast<V*>(p) = v; }
+USCONF_INLINE void store(float* p, V v) {
+  *reinterpret_cast<V*>(p) = v;
+}
 // Past the caches: for results that are not read again soon.
 template <class V>
 USCONF_INLINE void stream(float* p, V v) {

@@ -21,8 +21,8 @@ USCONF_HD float exp_nonpositive(float x) {
   const float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
   const float k = x * 1.44269504088896341f + shift;
   const float n = k - shift;
-  float r = x - n * 0.693145751953125f;   // ln2 in two parts: 12 leading bits, so that n * part
-  r = r - n * 1.42860682030941723e-6f;    // is exact, and the rest
+  float r = x - n * 0.693145751953125f;  // ln2 in two parts: 12 leading bits, so that n * part
+  r = r - n * 1.42860682030941723e-6f;   // is exact, and the rest
   float p = 1.9841270e-4f;
   p = p * r + 1.3888889e-3f;
   p = p * r + 8.3333333e-3f;

@@ -1,6 +1,7 @@
 // The random walk of Karamalis et al. (Medical Image Analysis 2012) per pixel and per edge, and its
 // derivatives. Symbols: g image scaled to [0, 1]; c = g a(y) attenuated; d = |c_i - c_j|;
-// M, M2 the two maxima over all edges; w the edge weight. Step numbers refer to docs/random_walk.md.
+// M, M2 the two maxima over all edges; w the edge weight. Step numbers refer to
+// docs/random_walk.md.
 #pragma once
 
 #include <cmath>
@@ -68,9 +69,9 @@ USCONF_HD T edge_weight(T d, T slope, T offset, T floor) {
 // What one edge contributes to the derivatives, given d_w = dLoss/dw = -(lam_i - lam_j)(x_i - x_j).
 // With u = d/(M + eps) + gamma_kind and v = u/(M2 + eps): w = exp(-beta v) + floor.
 struct EdgeDerivative {
-  double d_beta;   // dLoss/dbeta
-  double d_u;      // dLoss/du with M2 held fixed; also dLoss/dgamma where the kind carries gamma
-  double d_m2;     // dLoss/dM2
+  double d_beta;  // dLoss/dbeta
+  double d_u;     // dLoss/du with M2 held fixed; also dLoss/dgamma where the kind carries gamma
+  double d_m2;    // dLoss/dM2
 };
 
 USCONF_HD EdgeDerivative edge_derivative(double d, int kind, double d_w, const EdgeLaw& law) {

@@ -26,16 +26,17 @@ USCONF_HD int round_up(int n) { return (n + block - 1) / block * block; }
 // Upper block triangle: block column j holds rows 0 .. 16 (j + 1).
 USCONF_HD std::size_t block_triangle(int j) { return std::size_t(128) * j * (j + 1); }
 
-// A node of the tree. Positions of its front: 0..pivots-1 the separator's pixels, then dummies up to
-// `padded`; then the boundary's pixels, the source and the sink column, dummies up to a multiple of 16.
+// A node of the tree. Positions of its front: 0..pivots-1 the separator's pixels, then dummies up
+// to `padded`; then the boundary's pixels, the source and the sink column, dummies up to a multiple
+// of 16.
 struct Node {
   int pivots, padded, boundary;
-  int pivot_blocks, blocks;  // of the pivots; of the whole front
-  int depth, parent;         // parent -1: the root
-  int child[2];              // node index, or -1 - tile index
-  int first;                 // the subtree is nodes first..this one
+  int pivot_blocks, blocks;    // of the pivots; of the whole front
+  int depth, parent;           // parent -1: the root
+  int child[2];                // node index, or -1 - tile index
+  int first;                   // the subtree is nodes first..this one
   int first_group, end_group;  // groups of tiles of the bundles inside; empty inside a bundle
-  int rows[2], columns[2];    // pixels [begin, end) the subtree covers
+  int rows[2], columns[2];     // pixels [begin, end) the subtree covers
   Segment separator, segments[4];
   int segment_count;
   Run runs[2][9];  // from child 0, 1; the last run is the pair (source, sink)
@@ -50,9 +51,9 @@ struct Node {
   }
   // Working storage by block columns: rows up to the diagonal block, or all pivot rows.
   USCONF_HD std::size_t column(int j) const {
-    return j <= pivot_blocks ? block_triangle(j)
-                             : block_triangle(pivot_blocks) +
-                                   std::size_t(j - pivot_blocks) * padded * block;
+    return j <= pivot_blocks
+               ? block_triangle(j)
+               : block_triangle(pivot_blocks) + std::size_t(j - pivot_blocks) * padded * block;
   }
   USCONF_HD std::size_t work_size() const { return column(blocks); }
   // Factor storage: `padded` reciprocal roots of the pivots, then block rows from the diagonal on.

@@ -7,7 +7,8 @@ namespace {
 
 // Pixels a side of a tile. Measured with 16 lanes: 7, 20 and 31 lost to 15.
 constexpr int tile = 15;
-// Tile factors are a third of all at 2048 x 2048: 0.4 GB that making them again in every sweep saves.
+// Tile factors are a third of all at 2048 x 2048: 0.4 GB that making them again in every sweep
+// saves.
 constexpr long compact_pixels = 1500L * 1500;
 // A last tile narrower than this is joined to the one before it.
 constexpr int narrowest = 4;
@@ -104,7 +105,8 @@ int Plan::build(const Region& g, int depth, bool inside_bundle) {
     node.rows[k] = b.row[k];
     node.columns[k] = b.column[k];
   }
-  const bool horizontal = down > 1 && (b.row[1] - b.row[0] >= b.column[1] - b.column[0] || across == 1);
+  const bool horizontal =
+      down > 1 && (b.row[1] - b.row[0] >= b.column[1] - b.column[0] || across == 1);
   Region low = g, high = g;
   const Side cut_side{true, depth};
   if (horizontal) {
@@ -155,8 +157,8 @@ int find(const Node& node, int depth, int row, int column) {
   return -1;
 }
 
-// Appends a run, or lengthens the last one when both sides go on where it ended. Pivots and boundary
-// are kept apart: they are stored differently.
+// Appends a run, or lengthens the last one when both sides go on where it ended. Pivots and
+// boundary are kept apart: they are stored differently.
 void append(Node& node, int which, Run run) {
   int& count = node.run_count[which];
   if (count > 0) {
@@ -183,8 +185,8 @@ void Plan::map_node_child(Node& node, int which) {
   node.runs[which][node.run_count[which]++] = {at, node.padded + node.boundary, 2};
 }
 
-// A tile's ring has a fixed order: top row with both corners, bottom row with both corners, left, right.
-// Ring pixels outside the rectangle are left out.
+// A tile's ring has a fixed order: top row with both corners, bottom row with both corners, left,
+// right. Ring pixels outside the rectangle are left out.
 void Plan::map_tile_child(Node& node, int which) {
   const Tile& t = tiles[-1 - node.child[which]];
   const int h = shapes[t.shape].height, w = shapes[t.shape].width;
@@ -230,7 +232,8 @@ void Plan::group_tiles() {
   }
 }
 
-// Consecutive tiles of one shape share a group; it is eliminated when the tree needs the first of them.
+// Consecutive tiles of one shape share a group; it is eliminated when the tree needs the first of
+// them.
 void Plan::group_bundle(Bundle& bundle) {
   std::vector<int> open(shapes.size(), -1);
   const int end = bundle.first_tile + bundle.tile_count;
@@ -245,8 +248,8 @@ void Plan::group_bundle(Bundle& bundle) {
     t.lane = groups[g].count++;
     groups[g].tiles.push_back(i);
   }
-  // Slots: a group's are taken when its first tile is reached. A node consumes a tile when both of its
-  // children exist, and the other child of a tile's parent has at most two tiles.
+  // Slots: a group's are taken when its first tile is reached. A node consumes a tile when both of
+  // its children exist, and the other child of a tile's parent has at most two tiles.
   std::vector<std::pair<int, int>> live;  // (first slot, group)
   for (int i = bundle.first_tile; i < end; ++i) {
     TileGroup& g = groups[tiles[i].group];
@@ -273,7 +276,8 @@ void Plan::lay_out() {
     g.saved = saved_size;
     saved_size += static_cast<std::size_t>(shapes[g.shape].pixels()) * lanes;
   }
-  factor_size = (factor_size + block - 1) / block * block;  // nodes' factors are aligned to a cache line
+  factor_size =
+      (factor_size + block - 1) / block * block;  // nodes' factors are aligned to a cache line
   for (Node& n : nodes) {
     // Bundles and nodes come in one order, so the bundles inside a subtree are neighbours.
     if (n.bundle >= 0) {

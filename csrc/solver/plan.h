@@ -1,10 +1,10 @@
-// The direct solver's elimination order: nested dissection of a rectangle of pixels, by formula from
-// its shape alone (seeds and pixels outside a mask are dummies with zero couplings).
+// The direct solver's elimination order: nested dissection of a rectangle of pixels, by formula
+// from its shape alone (seeds and pixels outside a mask are dummies with zero couplings).
 //
-// The rectangle is cut into tiles with one-pixel separators between them; a binary tree over the tiles
-// merges neighbours, each node eliminating the separator between its two children. What surrounds a
-// node's region is at most four straight segments, each part of one ancestor's separator, so every
-// index map is a few contiguous runs and planning touches nodes, never pixels.
+// The rectangle is cut into tiles with one-pixel separators between them; a binary tree over the
+// tiles merges neighbours, each node eliminating the separator between its two children. What
+// surrounds a node's region is at most four straight segments, each part of one ancestor's
+// separator, so every index map is a few contiguous runs and planning touches nodes, never pixels.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@ namespace usconf {
 
 struct Tile {
   int row, column;
-  int shape;       // index of its TilePlan
+  int shape;  // index of its TilePlan
   int group, lane;
 };
 
@@ -25,14 +25,14 @@ struct Tile {
 struct TileGroup {
   int shape, count;
   std::vector<int> tiles;
-  int slot;             // first of `count` slots for their Schur complements
-  std::size_t factor;   // offset in the factor, floats
-  std::size_t saved;    // offset of the forward sweep's values, floats
+  int slot;            // first of `count` slots for their Schur complements
+  std::size_t factor;  // offset in the factor, floats
+  std::size_t saved;   // offset of the forward sweep's values, floats
 };
 
 // A subtree that one thread works through alone; groups never span two bundles.
 struct Bundle {
-  int root;                      // node, or -1 - tile when there is a single tile
+  int root;  // node, or -1 - tile when there is a single tile
   int first_group, group_count;
   int first_tile, tile_count;
 };
@@ -43,18 +43,18 @@ class Plan {
   Plan(int rows, int columns, int lanes);
 
   int rows, columns, lanes;
-  int root;                        // node, or -1 - tile
-  std::vector<Node> nodes;         // children before parents
-  std::vector<Tile> tiles;         // in the order in which the tree needs them
+  int root;                 // node, or -1 - tile
+  std::vector<Node> nodes;  // children before parents
+  std::vector<Tile> tiles;  // in the order in which the tree needs them
   std::vector<TilePlan> shapes;
   std::vector<TileGroup> groups;
-  std::vector<Bundle> bundles;     // in tree order
-  std::size_t factor_size = 0;     // floats
-  std::size_t saved_size = 0;      // floats kept between a forward and a backward sweep, tiles only
-  std::size_t ring_stride = 0;     // floats of a tile's ring values in a sweep
-  int slots = 0, slot_size = 0;    // Schur complements alive at once in one bundle; floats of one
+  std::vector<Bundle> bundles;   // in tree order
+  std::size_t factor_size = 0;   // floats
+  std::size_t saved_size = 0;    // floats kept between a forward and a backward sweep, tiles only
+  std::size_t ring_stride = 0;   // floats of a tile's ring values in a sweep
+  int slots = 0, slot_size = 0;  // Schur complements alive at once in one bundle; floats of one
   std::size_t max_work = 0, max_tile_front = 0, max_tile_factor = 0;
-  bool compact;                    // tile factors are not stored but made again in every sweep
+  bool compact;  // tile factors are not stored but made again in every sweep
 
  private:
   struct Side {

@@ -60,7 +60,7 @@ void TilePlan::describe() {
 }
 
 TileShape TilePlan::shape() const {
-  return {height,      width,      fronts_->data(), static_cast<int>(fronts_->size()),
+  return {height,      width,       fronts_->data(), static_cast<int>(fronts_->size()),
           ring.data(), ring_size(), schur_stride()};
 }
 
@@ -155,8 +155,8 @@ void TilePlan::map_children(Front& f, const std::vector<int>& position) const {
     to[k.boundary + 1] = n + 1;
     for (int i = 1; i < k.boundary + 2; ++i)
       for (int j = 0; j < std::min(i, k.boundary); ++j)
-        from[triangle(to[i]) + to[j]].push_back(
-            static_cast<int>(k.work + triangle(k.pivots + i)) + k.pivots + j);
+        from[triangle(to[i]) + to[j]].push_back(static_cast<int>(k.work + triangle(k.pivots + i)) +
+                                                k.pivots + j);
   }
   for (int i = 1; i <= n + 1; ++i)
     for (int j = 0; j < std::min(i, n); ++j) {

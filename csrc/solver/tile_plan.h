@@ -1,5 +1,5 @@
-// How one tile of pixels is eliminated inside: its own small nested dissection, as index lists that all
-// tiles of the shape share.
+// How one tile of pixels is eliminated inside: its own small nested dissection, as index lists that
+// all tiles of the shape share.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +22,7 @@ class TilePlan {
   int ring_size() const { return 2 * (height + width) + 4; }
   // Rows of a Schur complement in memory: ring, source, sink, padded to vectors.
   int schur_stride() const { return round_up(ring_size() + 2); }
-  TileShape shape() const;      // valid as long as this plan
+  TileShape shape() const;  // valid as long as this plan
 
  private:
   struct Front {
