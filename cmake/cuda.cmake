@@ -32,18 +32,30 @@ endif()
 
 if(usable)
   enable_language(CUDA)
+  if(NOT CMAKE_CUDA20_EXTENSION_COMPILE_OPTION)
+    # CMake older than 3.26 or so does not know that newer compilers take C++20.
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+  endif()
   string(JOIN " " architectures ${CMAKE_CUDA_ARCHITECTURES})
   message(STATUS "Building the CUDA kernels for ${architectures}")
-  target_sources(_core PRIVATE ${CUDA_SOURCES})
-  set_target_properties(_core PROPERTIES
+  find_package(CUDAToolkit REQUIRED)
+  # Apart from _core: its flags must not change with where pybind11 lies, or every build compiles anew.
+  add_library(usconf_cuda OBJECT ${CUDA_SOURCES})
+  target_include_directories(usconf_cuda PRIVATE csrc)
+  target_sources(_core PRIVATE $<TARGET_OBJECTS:usconf_cuda>)
+  set_target_properties(_core PROPERTIES LINKER_LANGUAGE CXX)
+  target_link_libraries(_core PRIVATE CUDA::cudart_static)
+  set_target_properties(usconf_cuda PROPERTIES
     CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_RUNTIME_LIBRARY Static
     CUDA_SEPARABLE_COMPILATION OFF CUDA_VISIBILITY_PRESET hidden
     CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}")
+  target_compile_definitions(usconf_cuda PRIVATE USCONF_CUDA)
   target_compile_definitions(_core PRIVATE
     USCONF_CUDA USCONF_CUDA_ARCHITECTURES="${architectures}")
-  target_compile_options(_core PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-O3>)
+  target_compile_options(usconf_cuda PRIVATE -O3)
   if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.9)
-    target_compile_options(_core PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--compress-mode=size>)
+    target_compile_options(usconf_cuda PRIVATE --compress-mode=size)
   endif()
 elseif(USCONF_CUDA STREQUAL "ON")
   message(FATAL_ERROR "USCONF_CUDA=ON, but ${CMAKE_CUDA_COMPILER} cannot compile C++20 for any of the "

@@ -53,7 +53,7 @@ struct RandomWalkOptions {
                             const void* factor, const void* d_map, void* d_image,                 \
                             double* d_parameters, void* stream);                                  \
   /* edges (frames, 4, height, width): weights right, below, below-right, below-left of every     \
-     pixel (0 where the edge leaves the image or touches an outside pixel); labels only mark                \
+     pixel (0 where the edge leaves the image or touches an outside pixel); labels only mark      \
      outside. */                                                                                  \
   void random_walk_edges(const RandomWalkProblem&, const RandomWalkOptions&, double* edges,       \
                          void* stream);                                                           \

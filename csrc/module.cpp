@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "cpu/isa.h"
+#include "cpu/memory.h"
 #include "cpu/threads.h"
 #include "kernels.h"
 
@@ -145,6 +146,12 @@ py::dict cuda() {
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
+  py::class_<usconf::cpu::Block>(m, "Block", py::buffer_protocol())
+      .def(py::init<std::size_t>())
+      .def_buffer([](const usconf::cpu::Block& b) {
+        return py::buffer_info(static_cast<std::uint8_t*>(b.data()),
+                               static_cast<py::ssize_t>(b.bytes()));
+      });
   m.attr("version") = USCONF_VERSION;
   m.def("random_walk", &random_walk);
   m.def("random_walk_factor_bytes", &random_walk_factor_bytes);

@@ -42,10 +42,14 @@ cases = {
     "masked": usconf.random_walk(image.astype(np.float32), mask=mask),
     "masked64": usconf.random_walk(image, mask=mask, sink="min"),
     "iterative": usconf.random_walk(image.astype(np.float32), solver="iterative"),
+    "RF": usconf.random_walk(image.astype(np.float32), mode="RF"),
+    "integers": usconf.random_walk((100 * image).astype(np.int16)[::2]),
     "older": usconf.random_walk(image.astype(np.float32), variant="monai_1_3", beta=300),
     "tall": usconf.random_walk(np.repeat(image, 4, axis=0)[:, :3].astype(np.float32)),
 }
-np.savez(sys.argv[1], isa=_core.isa(), **cases)
+# MMX instructions leave the x87 registers, and so long double, unusable.
+product = np.longdouble(2) * np.longdouble(3)
+np.savez(sys.argv[1], isa=_core.isa(), product=float(product), **cases)
 """
 
 
@@ -75,6 +79,11 @@ def test_each_is_used_when_named(maps):
     assert ISAS[0] == "baseline"
     for isa in ISAS:
         assert maps[isa]["isa"] == isa
+
+
+def test_no_trace_is_left_in_the_processor(maps):
+    for isa in ISAS:
+        assert maps[isa]["product"] == 6.0, f"{isa} leaves the x87 registers in MMX mode"
 
 
 @pytest.mark.parametrize("case", re.findall(r'^    "(\w+)":', WORK, re.MULTILINE))

@@ -75,8 +75,13 @@ void attenuate_fixed(Scalar scalar, const void* image, long n, double low, doubl
   const double unit = scale * fixed_point;
   with_type(scalar, image, [=](auto* p) {
 #pragma omp simd
-    for (long i = 0; i < n; ++i)
-      out[i] = static_cast<std::int32_t>((static_cast<double>(p[i]) - low) * unit + 0.5);
+    for (long i = 0; i < n; ++i) {
+      // Valid pixels lie in [0, 1]; those outside a mask may hold anything, NaN too.
+      double c = (static_cast<double>(p[i]) - low) * unit + 0.5;
+      c = c < fixed_point ? c : fixed_point;
+      c = c > 0 ? c : 0;
+      out[i] = static_cast<std::int32_t>(c);
+    }
   });
 }
 

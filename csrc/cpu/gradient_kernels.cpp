@@ -16,11 +16,14 @@ USCONF_INLINE EdgeSums edges_of(const EdgeLaw& given, int kind, double largest, 
   long at_maximum = 0;
 #pragma omp simd reduction(+ : d_beta, d_u, d_m2, d_u_d, at_maximum)
   for (int i = 0; i < n; ++i) {
-    const double step = a.c[i] - b.c[i];
+    double step = a.c[i] - b.c[i];
+    double valid = 1;
+    if (Masked) {  // pixels outside may hold NaN
+      valid = a.label[i] != outside && b.label[i] != outside ? 1.0 : 0.0;
+      step = valid != 0 ? step : 0.0;
+    }
     const double d = step < 0 ? -step : step;
     double d_w = -(a.adjoint[i] - b.adjoint[i]) * (a.x[i] - b.x[i]);
-    double valid = 1;
-    if (Masked) valid = a.label[i] != outside && b.label[i] != outside ? 1.0 : 0.0;
     if (Masked) d_w = valid != 0 ? d_w : 0.0;
     const EdgeDerivative e = edge_derivative(d, kind, d_w, law);
     d_beta += e.d_beta;

@@ -2,13 +2,26 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <list>
+#include <mutex>
 #include <new>
 #include <utility>
 
 namespace usconf::cpu {
+namespace {
+
+constexpr std::size_t huge = std::size_t{1} << 21;
+
+constexpr std::size_t blocks_kept = std::size_t{1} << 30;  // bytes
+
+std::mutex block_mutex;
+std::list<Buffer> blocks;  // given back last first
+
+}  // namespace
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
   std::swap(data_, other.data_);
@@ -21,7 +34,6 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
 bool Buffer::reserve(std::size_t bytes) {
   if (bytes <= bytes_) return false;
   release();
-  constexpr std::size_t huge = std::size_t{1} << 21;
   if (bytes < huge) {
     bytes = (bytes + 63) / 64 * 64;
     if (posix_memalign(&data_, 64, bytes) != 0) {
@@ -53,6 +65,40 @@ void Buffer::release() {
     std::free(data_);
   data_ = mapping_ = nullptr;
   bytes_ = mapped_ = 0;
+}
+
+Block::Block(std::size_t bytes) : bytes_(bytes) {
+  {
+    const std::lock_guard<std::mutex> lock(block_mutex);
+    // Not one that is much too large: it may be wanted whole.
+    const auto it = std::find_if(blocks.begin(), blocks.end(), [&](const Buffer& b) {
+      return b.bytes() >= bytes && b.bytes() / 2 <= bytes;
+    });
+    if (it != blocks.end()) {
+      buffer_ = std::move(*it);
+      blocks.erase(it);
+    }
+  }
+  buffer_.reserve(bytes);
+}
+
+Block::~Block() {
+  std::list<Buffer> dropped;  // freed outside the lock
+  const std::lock_guard<std::mutex> lock(block_mutex);
+  blocks.push_front(std::move(buffer_));
+  std::size_t held = 0;
+  for (auto it = blocks.begin(); it != blocks.end();) {
+    held += it->bytes();
+    const auto next = std::next(it);
+    if (held > blocks_kept) dropped.splice(dropped.end(), blocks, it);
+    it = next;
+  }
+}
+
+void forget_blocks() {
+  std::list<Buffer> dropped;
+  const std::lock_guard<std::mutex> lock(block_mutex);
+  dropped.swap(blocks);
 }
 
 }  // namespace usconf::cpu

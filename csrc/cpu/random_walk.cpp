@@ -8,6 +8,7 @@
 #include "direct.h"
 #include "frame_solver.h"
 #include "frames.h"
+#include "memory.h"
 #include "threads.h"
 
 namespace usconf::cpu {
@@ -96,6 +97,7 @@ void random_walk_edges(const RandomWalkProblem& p, const RandomWalkOptions& o, d
 
 void clear_cache() {
   forget_solvers();
+  forget_blocks();
   forget_plans();
 }
 

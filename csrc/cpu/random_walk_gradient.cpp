@@ -241,6 +241,10 @@ class FrameGradient {
     const double base = p_.normalise ? assembly_.low : 0.0;
     assembly_kernels().attenuate(p_.scalar, frame_->row(static_cast<int>(r)), p_.width, base,
                                  assembly_.scale, g);
+    if (!frame_->masked) return;
+    const std::uint8_t* label = frame_->label_row(static_cast<int>(r));
+    for (int c = 0; c < p_.width; ++c)  // pixels outside may hold NaN
+      if (label[c] == static_cast<std::uint8_t>(Label::outside)) g[c] = 0;
   }
 
   const RandomWalkProblem& p_;

@@ -246,6 +246,13 @@ def empty(like: Any, shape: tuple[int, ...], dtype: str) -> Any:
     return namespace(like).empty(shape, dtype)
 
 
+def block(like: Any, size: int) -> Any:
+    """`size` uninitialised bytes for a factor: recycled memory on the CPU, whose first touch is dear."""
+    if kind(like) == "torch" and like.device.type == "cpu":
+        return namespace(like).frombuffer(_core.Block(size), dtype=namespace(like).uint8)
+    return empty(like, (size,), "uint8")
+
+
 def pointer(array: Any) -> int:
     """The address of the first element; 0 for None."""
     if array is None:

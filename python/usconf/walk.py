@@ -155,7 +155,7 @@ class Walk:
         maps = arrays.empty(image, tuple(image.shape), self.dtype)
         if image.shape[0] == 0:
             return maps, None
-        factor = arrays.empty(image, (self.factor_bytes() + TRAILER,), "uint8") if keep else None
+        factor = arrays.block(image, self.factor_bytes() + TRAILER) if keep else None
         steps, correction = _core.random_walk(
             *self._arguments(solver, image, labels), arrays.pointer(maps), arrays.pointer(factor)
         )

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Everything that needs a real NVIDIA GPU, in one command and without internet, in under 9 minutes:
+#
+#   benchmarks/on_gpu.sh [build] [tests] [sanitize] [time]      (no word: all of them, in this order)
+#
+# Needs nvcc and a Python with torch, pytest, hypothesis, pybind11, scikit-build-core, cmake and ninja;
+# CuPy for its tests and for the peer, compute-sanitizer for its stage.
+#   PYTHON        interpreter, default python3
+#   ARCHITECTURES of CMAKE_CUDA_ARCHITECTURES, default native
+#   OUT           folder of the JSON file, default benchmarks/results
+#   USCONF_DATA   real pictures; ./data is taken when it exists
+set -uo pipefail
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-python3}
+OUT=${OUT:-benchmarks/results}
+logs=$(mktemp -d)
+[ -n "${USCONF_DATA:-}" ] || { [ -d data ] && export USCONF_DATA=$PWD/data; }
+export PYTHONUNBUFFERED=1
+mkdir -p "$OUT"
+failed=()
+
+# stage NAME SECONDS COMMAND...: runs it, keeps its log, prints its last lines and how long it took.
+stage() {
+  local name=$1 limit=$2 start=$SECONDS
+  shift 2
+  echo "== $name"
+  timeout "$limit" "$@" >"$logs/$name" 2>&1
+  local status=$?
+  tail -n "$([ $status = 0 ] && echo 6 || echo 60)" "$logs/$name"
+  echo "== $name: exit status $status, $((SECONDS - start)) s"
+  [ $status = 0 ] || failed+=("$name")
+}
+
+build() {
+  for module in scikit_build_core pybind11; do
+    "$PYTHON" -c "import $module" || { echo "needs $module: bring its wheel along"; return 1; }
+  done
+  "$PYTHON" -m pip install --no-build-isolation --no-deps --force-reinstall . \
+    -Ccmake.define.USCONF_CUDA=ON \
+    -Ccmake.define.CMAKE_CUDA_ARCHITECTURES="${ARCHITECTURES:-native}" &&
+    "$PYTHON" -c "import usconf; usconf.show_config()"
+}
+
+sanitize() {
+  command -v compute-sanitizer || { echo "needs compute-sanitizer (CUDA toolkit)"; return 1; }
+  for tool in memcheck racecheck; do
+    compute-sanitizer --tool $tool --error-exitcode 9 \
+      "$PYTHON" benchmarks/bench_random_walk_gpu.py --validate || return 1
+  done
+}
+export -f build sanitize
+export PYTHON ARCHITECTURES=${ARCHITECTURES:-native}
+
+result=$OUT/$(date -u +%Y-%m-%d)-random-walk-gpu.json
+for word in ${*:-build tests sanitize time}; do
+  case $word in
+    build) stage build 200 bash -c build ;;
+    tests) stage tests 150 "$PYTHON" -m pytest -q -p no:cacheprovider -m "cuda or cupy or torch" ;;
+    sanitize) stage sanitize 110 bash -c sanitize ;;
+    time) stage time 60 "$PYTHON" benchmarks/bench_random_walk_gpu.py --output "$result" ;;
+    *) echo "stages: build tests sanitize time, got $word" >&2; exit 2 ;;
+  esac
+done
+[ ${#failed[@]} = 0 ] || echo "failed: ${failed[*]}"
+# The table last, below whatever went wrong above it.
+[ -f "$logs/time" ] && sed -n '/^| /,$p' "$logs/time"
+[ ${#failed[@]} = 0 ]
