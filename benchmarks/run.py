@@ -1,6 +1,6 @@
 """Validates, then times: one Markdown table and one JSON file.
 
-    pip install ".[bench]" pyamg && python benchmarks/run.py
+    pip install ".[bench]" && python benchmarks/run.py
 
 --quick takes seconds and small frames; --readme puts the table between the markers of README.md.
 """
