@@ -247,7 +247,7 @@ def empty(like: Any, shape: tuple[int, ...], dtype: str) -> Any:
 
 
 def block(like: Any, size: int) -> Any:
-    """`size` uninitialised bytes for a factor: recycled memory on the CPU, whose first touch is dear."""
+    """`size` uninitialised bytes for a factor; recycled ones on the CPU: first touch is dear."""
     if kind(like) == "torch" and like.device.type == "cpu":
         return namespace(like).frombuffer(_core.Block(size), dtype=namespace(like).uint8)
     return empty(like, (size,), "uint8")
