@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -176,3 +178,68 @@ def test_tensors_take_the_threads_of_torch(clip, monkeypatch):
     finally:
         torch.set_num_threads(before)
     assert taken == [1, usconf.get_num_threads()]
+
+
+INTERRUPTED = """
+import signal
+import numpy as np
+import usconf
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+usconf.set_num_threads(2)
+image = np.random.default_rng(0).random((700, 700))
+usconf.random_walk(image[:64, :64])
+signal.signal(signal.SIGALRM, stop)
+signal.setitimer(signal.ITIMER_REAL, 0.1)
+try:
+    usconf.random_walk(image, solver="iterative")
+except KeyboardInterrupt:
+    print("interrupted")
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(usconf.random_walk(image[:64, :64], solver="iterative").shape)
+"""
+
+
+def test_interrupt_ends_long_work_and_leaves_the_threads_usable():
+    run = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60
+    )
+    assert run.stdout.split("\n")[:2] == ["interrupted", "(64, 64)"], run.stderr
+
+
+FORKED = """
+import os, threading, time
+import numpy as np
+import usconf
+
+image = np.random.default_rng(0).random((48, 48))
+usconf.random_walk(image)  # an import that is under way would be lost to the child
+busy = True
+
+def plan_without_end():
+    size = 40
+    while busy:
+        size = 40 + (size + 1) % 200
+        usconf.random_walk(np.random.default_rng(0).random((size, 40)))
+
+thread = threading.Thread(target=plan_without_end)
+thread.start()
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        usconf.random_walk(image)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+busy = False
+thread.join()
+print("done")
+"""
+
+
+def test_fork_while_another_thread_plans():
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, timeout=60
+    )
+    assert run.stdout == "done\n", run.stderr

@@ -276,3 +276,46 @@ def test_iterative_solver_within_less_memory(rng):
     ours = usconf.random_walk(image, memory_limit=limit)
     np.testing.assert_allclose(ours, expected, rtol=0, atol=2e-6)
     assert (ours != expected).any()
+
+
+def test_a_range_that_overflows_is_refused():
+    image = np.where(np.indices((8, 8)).sum(0) % 2, 1e308, -1e308)
+    for solver in ("direct", "iterative"):
+        with pytest.raises(ValueError, match="image must span a finite range"):
+            usconf.random_walk(image, solver=solver)
+
+
+@pytest.mark.parametrize("parameters", [{"beta": 1e39}, {"beta": 1e8, "gamma": 0.0}])
+def test_extreme_parameters_on_a_constant_image_still_give_numbers(parameters):
+    map = usconf.random_walk(np.full((9, 7), 3.0, np.float32), **parameters)
+    assert ((map >= 0) & (map <= 1)).all()
+
+
+def test_many_large_frames_do_not_leave_the_direct_solver():
+    from usconf import _core
+
+    one, many = (
+        _core.random_walk_memory(
+            0,
+            0,
+            frames,
+            1024,
+            1024,
+            0,
+            False,
+            1,
+            1023,
+            2.0,
+            90.0,
+            0.05,
+            0,
+            True,
+            0,
+            False,
+            64,
+            -1,
+            0,
+        )
+        for frames in (1, 64)
+    )
+    assert many <= one

@@ -1,8 +1,9 @@
 #include "assembly.h"
 
 #include <algorithm>
-#include <cstring>
+#include <cmath>
 #include <limits>
+#include <stdexcept>
 #include <type_traits>
 
 namespace usconf::cpu {
@@ -204,6 +205,9 @@ void Assembly::prepare(const Team& team, const FrameView& frame, std::int32_t* f
     scale = p.normalise ? 1.0 / ((high - low) + random_walk_epsilon) : 1.0;
   }
   team.barrier();
+  if (!std::isfinite(high - low))
+    throw std::invalid_argument(
+        "image must span a finite range, got values whose difference overflows; scale it down");
   attenuate_rows(team, frame, exact);
   team.barrier();
   if (exact) return reduce_maxima<double>(team, frame);

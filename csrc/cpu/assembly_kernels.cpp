@@ -144,7 +144,11 @@ USCONF_INLINE void weigh(const C* a, const C* b, int n, T slope, T offset, T flo
 template <class C, class T>
 void weigh_row(const EdgeLaw& law, double unit, const C* row, const C* next, int columns,
                EdgeRow<T> out) {
-  const T slope = static_cast<T>(law.slope * unit), floor = static_cast<T>(law.floor);
+  // A slope beyond T's range means weights at the floor wherever d > 0, as the largest one does;
+  // but infinity times d = 0 would be NaN.
+  constexpr double most = sizeof(T) == 4 ? 1e37 : 1e300;
+  const double wanted = law.slope * unit;
+  const T slope = static_cast<T>(wanted < most ? wanted : most), floor = static_cast<T>(law.floor);
   const T lateral = static_cast<T>(law.offset[0]), vertical = static_cast<T>(law.offset[1]);
   weigh(row, row + 1, columns - 1, slope, lateral, floor, out.right);
   out.right[columns - 1] = 0;

@@ -20,26 +20,34 @@ constexpr int tasks_per_thread = 2;
 constexpr std::size_t streaming_bytes = std::size_t{24} << 20;
 constexpr std::size_t plans_kept = 8;
 
-std::mutex plan_mutex;
+ForkMutex plan_mutex;
 std::list<std::shared_ptr<const Plan>> plans;  // used last first
 
 }  // namespace
 
 std::shared_ptr<const Plan> plan_for(int rows, int columns) {
-  const int lanes = direct_kernels().tile_lanes;
-  const std::lock_guard<std::mutex> lock(plan_mutex);
-  for (auto it = plans.begin(); it != plans.end(); ++it)
-    if ((*it)->rows == rows && (*it)->columns == columns) {
-      plans.splice(plans.begin(), plans, it);
-      return plans.front();
-    }
-  plans.push_front(std::make_shared<const Plan>(rows, columns, lanes));
+  const auto known = [&]() -> std::shared_ptr<const Plan> {
+    for (auto it = plans.begin(); it != plans.end(); ++it)
+      if ((*it)->rows == rows && (*it)->columns == columns) {
+        plans.splice(plans.begin(), plans, it);
+        return plans.front();
+      }
+    return nullptr;
+  };
+  {
+    const std::lock_guard<ForkMutex> lock(plan_mutex);
+    if (auto plan = known()) return plan;
+  }
+  auto fresh = std::make_shared<const Plan>(rows, columns, direct_kernels().tile_lanes);
+  const std::lock_guard<ForkMutex> lock(plan_mutex);
+  if (auto plan = known()) return plan;  // another thread was faster
+  plans.push_front(std::move(fresh));
   if (plans.size() > plans_kept) plans.pop_back();
   return plans.front();
 }
 
 void forget_plans() {
-  const std::lock_guard<std::mutex> lock(plan_mutex);
+  const std::lock_guard<ForkMutex> lock(plan_mutex);
   plans.clear();
 }
 
@@ -140,7 +148,10 @@ void DirectSolver::take(const Team& team, Order order,
   const auto wait = [&](int node) {
     if (node < 0) return;
     for (int spins = 0; !done_[node].load(std::memory_order_acquire);)
-      if (++spins > 2000) sched_yield();
+      if (++spins > 2000) {
+        team.check();
+        sched_yield();
+      }
   };
   const int count = static_cast<int>(tasks_.size());
   const int above = count - subtrees_;

@@ -15,7 +15,7 @@ struct FluxKernels {
                          const double* b, float* residual);
   void (*residual_double)(const Couplings<double>&, int r, int begin, int end, const double* x,
                           const double* b, float* residual);
-  // x += dx over n values; the largest |dx|.
+  // x += dx over n values; the largest |dx|, NaN if any is not finite.
   double (*correct)(double* x, const float* dx, int n);
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <list>
 #include <mutex>
 #include <stdexcept>
@@ -23,7 +24,7 @@ constexpr double iterative_float = 1e-6, iterative_double = 1e-9;  // bounds of 
 constexpr std::size_t store_bytes = std::size_t{1} << 30;
 constexpr int store_count = 32;
 
-std::mutex store_mutex;
+ForkMutex store_mutex;
 std::list<std::unique_ptr<FrameSolver>> store;  // given back last first
 
 }  // namespace
@@ -87,13 +88,19 @@ void FrameSolver::prepare(const Team& team, const FrameView& frame, float* facto
 }
 
 void FrameSolver::prepare_adjoint(const Team& team, const FrameView& frame, float* factor) {
+  if (factor && plan_ && plan_->compact && !key_.exact) {
+    // Tile factors are made again: from the very couplings that the kept factor was made from.
+    assembly_.prepare(team, frame, r_.as<std::int32_t>());
+    assembly_.couple(team, frame, couplings_.get());
+  }
   assembly_.prepare(team, frame, nullptr);  // derivatives are taken in double
   set_up(team, frame, factor, factor != nullptr);
 }
 
 void FrameSolver::set_up(const Team& team, const FrameView& frame, float* factor, bool known) {
   if (iterative_ && key_.exact) return assembly_.couple(team, frame, exact_.get());
-  if (!known || (plan_ && plan_->compact)) assembly_.couple(team, frame, couplings_.get());
+  if (!known || (plan_ && plan_->compact && key_.exact))
+    assembly_.couple(team, frame, couplings_.get());
   if (iterative_) return;
   if (key_.exact) assembly_.couple(team, frame, exact_.get());
   if (team.index == 0) {
@@ -217,8 +224,17 @@ RandomWalkReport FrameSolver::solve_adjoint(const Team& team, void (*checkpoint)
   const auto rows = team.share(rows_);
   double m = 0;
   for (long i = rows.begin; i < rows.end; ++i)
-    for (int c = 0; c < key_.width; ++c) m = std::max(m, std::fabs(b()[i * ld_ + c]));
+    for (int c = 0; c < key_.width; ++c) {
+      const double size = std::fabs(b()[i * ld_ + c]);
+      m = size > m || std::isnan(size) ? size : m;
+    }
   m = largest(team, m);
+  if (!std::isfinite(m)) {  // a loss that overflowed: its gradient is no number either
+    for (long i = rows.begin; i < rows.end; ++i)
+      std::fill_n(x() + i * ld_, key_.width, std::numeric_limits<double>::quiet_NaN());
+    team.barrier();
+    return {0, m};
+  }
   for (long i = rows.begin; i < rows.end; ++i) {
     std::fill_n(x() + i * ld_, key_.width, 0.0);
     for (int c = 0; c < key_.width; ++c) b()[i * ld_ + c] *= m > 0 ? 1.0 / m : 0.0;
@@ -251,7 +267,7 @@ RandomWalkReport FrameSolver::solve_adjoint(const Team& team, void (*checkpoint)
 
 BorrowedSolver::BorrowedSolver(const FrameSolver::Key& key) {
   {
-    const std::lock_guard<std::mutex> lock(store_mutex);
+    const std::lock_guard<ForkMutex> lock(store_mutex);
     const auto it =
         std::find_if(store.begin(), store.end(), [&](const auto& s) { return s->key() == key; });
     if (it != store.end()) {
@@ -265,7 +281,7 @@ BorrowedSolver::BorrowedSolver(const FrameSolver::Key& key) {
 BorrowedSolver::~BorrowedSolver() {
   if (!solver_) return;
   std::list<std::unique_ptr<FrameSolver>> dropped;  // freed outside the lock
-  const std::lock_guard<std::mutex> lock(store_mutex);
+  const std::lock_guard<ForkMutex> lock(store_mutex);
   store.push_front(std::move(solver_));
   std::size_t held = 0;
   int count = 0;
@@ -280,7 +296,7 @@ BorrowedSolver::~BorrowedSolver() {
 
 void forget_solvers() {
   std::list<std::unique_ptr<FrameSolver>> dropped;
-  const std::lock_guard<std::mutex> lock(store_mutex);
+  const std::lock_guard<ForkMutex> lock(store_mutex);
   dropped.swap(store);
 }
 

@@ -1,6 +1,7 @@
 #include "iterative.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <stdexcept>
 #include <type_traits>
@@ -91,7 +92,7 @@ class Iteration {
 
   bool interrupted() {
     if (!checkpoint_) return false;
-    if (team_.index == 0) {
+    if (team_.index == 0 && due()) {
       try {
         checkpoint_();
       } catch (...) {
@@ -100,6 +101,14 @@ class Iteration {
     }
     team_.barrier();
     return static_cast<bool>(workspace_.stop);
+  }
+
+  // The checkpoint waits for Python's lock, and the team with it: 20 times a second is enough.
+  bool due() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - asked_ < std::chrono::milliseconds(50)) return false;
+    asked_ = now;
+    return true;
   }
 
  private:
@@ -123,6 +132,7 @@ class Iteration {
   void (*const checkpoint_)();
   const Team::Range rows_;
   const long ld_;
+  std::chrono::steady_clock::time_point asked_ = std::chrono::steady_clock::now();
   const MultigridKernels& kernels_ = multigrid_kernels();
 };
 
@@ -145,7 +155,7 @@ IterativeResult solve_iterative(const Team& team, const Couplings<T>& a, const T
   const IterativeResult result = conjugate_gradients(iteration, tolerance, limit);
   if (workspace.stop) {
     if (team.index == 0) std::rethrow_exception(workspace.stop);
-    return result;
+    throw TeamFailed();
   }
   if (!result.converged) {
     char text[200];

@@ -11,6 +11,8 @@
 #include <new>
 #include <utility>
 
+#include "threads.h"
+
 namespace usconf::cpu {
 namespace {
 
@@ -18,7 +20,7 @@ constexpr std::size_t huge = std::size_t{1} << 21;
 
 constexpr std::size_t blocks_kept = std::size_t{1} << 30;  // bytes
 
-std::mutex block_mutex;
+ForkMutex block_mutex;
 std::list<Buffer> blocks;  // given back last first
 
 }  // namespace
@@ -69,7 +71,7 @@ void Buffer::release() {
 
 Block::Block(std::size_t bytes) : bytes_(bytes) {
   {
-    const std::lock_guard<std::mutex> lock(block_mutex);
+    const std::lock_guard<ForkMutex> lock(block_mutex);
     // Not one that is much too large: it may be wanted whole.
     const auto it = std::find_if(blocks.begin(), blocks.end(), [&](const Buffer& b) {
       return b.bytes() >= bytes && b.bytes() / 2 <= bytes;
@@ -84,7 +86,7 @@ Block::Block(std::size_t bytes) : bytes_(bytes) {
 
 Block::~Block() {
   std::list<Buffer> dropped;  // freed outside the lock
-  const std::lock_guard<std::mutex> lock(block_mutex);
+  const std::lock_guard<ForkMutex> lock(block_mutex);
   blocks.push_front(std::move(buffer_));
   std::size_t held = 0;
   for (auto it = blocks.begin(); it != blocks.end();) {
@@ -97,7 +99,7 @@ Block::~Block() {
 
 void forget_blocks() {
   std::list<Buffer> dropped;
-  const std::lock_guard<std::mutex> lock(block_mutex);
+  const std::lock_guard<ForkMutex> lock(block_mutex);
   dropped.swap(blocks);
 }
 

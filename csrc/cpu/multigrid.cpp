@@ -177,7 +177,7 @@ void Multigrid::coarsen(const Team& team, const Level& fine, const float* seeds,
 void Multigrid::cycle(const Team& team, std::size_t level) {
   const Level& fine = levels_[level];
   if (team.size > 1 && fine.columns <= serial_columns) {
-    if (team.index == 0) cycle(Team(0, 1, nullptr, nullptr), level);
+    if (team.index == 0) cycle(Team(0, 1, nullptr), level);
     team.barrier();
     return;
   }

@@ -48,12 +48,7 @@ std::size_t random_walk_factor_bytes(const RandomWalkProblem& p) {
 
 std::size_t random_walk_memory(const RandomWalkProblem& p, const RandomWalkOptions& o) {
   if (p.bottom <= p.top || p.width == 0 || p.frames == 0) return 0;
-  const FrameSchedule schedule(p.frames, long(p.height) * p.width, o.threads);
-  const std::size_t alone =
-      schedule.alone ? schedule.side_by_side * FrameSolver::bytes(solver_key(p, o, 1)) : 0;
-  const std::size_t together =
-      schedule.alone < p.frames ? FrameSolver::bytes(solver_key(p, o, schedule.team)) : 0;
-  return std::max(alone, together);
+  return FrameSchedule(p, o).bytes;
 }
 
 RandomWalkReport random_walk(const RandomWalkProblem& p, const RandomWalkOptions& o, void* map,
@@ -65,11 +60,11 @@ RandomWalkReport random_walk(const RandomWalkProblem& p, const RandomWalkOptions
   const auto reserve = [&](FrameSolver& solver) {
     if (!factor) solver.reserve_factor();
   };
-  for_each_frame(p, o, reserve, [&](const Team& team, int i, FrameSolver* solver) {
+  for_each_frame(p, o, reserve, [&](const Team& team, int i, FrameSolver* solver, auto checkpoint) {
     const FrameView frame(p, i);
     float* kept = factor ? static_cast<float*>(factor) + i * floats : nullptr;
     solver->prepare(team, frame, kept);
-    const RandomWalkReport report = solver->solve_map(team, frame_checkpoint(team, o));
+    const RandomWalkReport report = solver->solve_map(team, checkpoint);
     if (o.double_map)
       write_map(team, frame, *solver, static_cast<double*>(map) + i * pixels);
     else

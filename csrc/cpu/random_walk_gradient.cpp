@@ -271,7 +271,7 @@ void random_walk_backward(const RandomWalkProblem& p, const RandomWalkOptions& o
     if (!factor) solver.reserve_factor();
     gradients[&solver] = std::make_unique<FrameGradient>(p, solver);
   };
-  for_each_frame(p, o, reserve, [&](const Team& team, int i, FrameSolver* solver) {
+  for_each_frame(p, o, reserve, [&](const Team& team, int i, FrameSolver* solver, auto checkpoint) {
     const FrameView frame(p, i);
     FrameGradient& gradient = *gradients.at(solver);
     // A kept factor is only read.
@@ -281,8 +281,7 @@ void random_walk_backward(const RandomWalkProblem& p, const RandomWalkOptions& o
       using T = decltype(type);
       gradient.run(team, frame, static_cast<const T*>(map) + i * pixels,
                    static_cast<const T*>(d_map) + i * pixels,
-                   d_image ? static_cast<T*>(d_image) + i * pixels : nullptr,
-                   frame_checkpoint(team, o));
+                   d_image ? static_cast<T*>(d_image) + i * pixels : nullptr, checkpoint);
     };
     if (o.double_map)
       run(double());

@@ -1,5 +1,6 @@
 #include "threads.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -7,6 +8,7 @@
 #include <cstdlib>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -36,17 +38,34 @@ struct Pool {
   int size = 0;
   unsigned generation = 0;
   std::atomic<int> running{0};
-  std::atomic<unsigned> arrived{0}, round{0};
+  Meeting meeting;
   std::exception_ptr failure;
   std::mutex failure_mutex;
 
   void member(int index, int members) {
     try {
-      (*body)(Team(index, members, &arrived, &round));
+      (*body)(Team(index, members, &meeting));
+    } catch (const TeamFailed&) {
     } catch (...) {
       std::lock_guard<std::mutex> lock(failure_mutex);
       if (!failure) failure = std::current_exception();
+      meeting.failed.store(true);
     }
+  }
+
+  // Starts workers for a team of `size`, as far as the system gives them; the size that it can
+  // have.
+  int grow(int size) {
+    while (static_cast<int>(workers.size()) < size - 1) {
+      const int index = static_cast<int>(workers.size()) + 1;
+      try {
+        workers.emplace_back([this, index] { work(index); });
+      } catch (const std::system_error&) {
+        return index;
+      }
+      workers.back().detach();
+    }
+    return size;
   }
 
   void work(int index) {
@@ -85,17 +104,20 @@ Pool& pool() {
 
 void Team::barrier() const {
   if (size == 1) return;
-  const unsigned round = round_->load(std::memory_order_relaxed);
-  if (arrived_->fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<unsigned>(size)) {
-    arrived_->store(0, std::memory_order_relaxed);
-    round_->store(round + 1, std::memory_order_release);
+  const unsigned round = meeting_->round.load(std::memory_order_relaxed);
+  if (meeting_->arrived.fetch_add(1, std::memory_order_acq_rel) + 1 ==
+      static_cast<unsigned>(size)) {
+    meeting_->arrived.store(0, std::memory_order_relaxed);
+    meeting_->round.store(round + 1, std::memory_order_release);
     return;
   }
-  for (int spins = 0; round_->load(std::memory_order_acquire) == round;)
+  for (int spins = 0; meeting_->round.load(std::memory_order_acquire) == round;) {
+    check();
     if (++spins < 4000)
       relax();
     else
       sched_yield();
+  }
 }
 
 int default_threads() {
@@ -122,19 +144,16 @@ int threads() {
 void set_threads(int count) { chosen.store(count); }
 
 void run(int size, const std::function<void(const Team&)>& body) {
-  std::atomic<unsigned> arrived{0}, round{0};
-  if (size <= 1) return body(Team(0, 1, &arrived, &round));
+  Meeting alone;
+  if (size <= 1) return body(Team(0, 1, &alone));
   Pool& p = pool();
   std::unique_lock<std::mutex> busy(p.busy, std::try_to_lock);
-  if (!busy.owns_lock()) return body(Team(0, 1, &arrived, &round));
-  while (static_cast<int>(p.workers.size()) < size - 1) {
-    const int index = static_cast<int>(p.workers.size()) + 1;
-    p.workers.emplace_back([&p, index] { p.work(index); });
-    p.workers.back().detach();
-  }
+  if (!busy.owns_lock()) return body(Team(0, 1, &alone));
+  size = p.grow(size);
+  if (size == 1) return body(Team(0, 1, &alone));
   p.failure = nullptr;
-  p.arrived.store(0,
-                  std::memory_order_relaxed);  // a region that threw may have left members behind
+  p.meeting.arrived.store(0, std::memory_order_relaxed);
+  p.meeting.failed.store(false, std::memory_order_relaxed);
   p.body = &body;
   p.running.store(size - 1, std::memory_order_relaxed);
   {
@@ -150,6 +169,31 @@ void run(int size, const std::function<void(const Team&)>& body) {
     else
       sched_yield();
   if (p.failure) std::rethrow_exception(p.failure);
+}
+
+namespace {
+
+std::vector<ForkMutex*>& fork_mutexes() {
+  static std::vector<ForkMutex*> list;
+  return list;
+}
+
+}  // namespace
+
+// Registered during static initialisation; the handlers are the process's for good.
+ForkMutex::ForkMutex() {
+  if (fork_mutexes().empty())
+    pthread_atfork(
+        [] {
+          for (ForkMutex* m : fork_mutexes()) m->lock();
+        },
+        [] {
+          for (ForkMutex* m : fork_mutexes()) m->unlock();
+        },
+        [] {
+          for (ForkMutex* m : fork_mutexes()) m->unlock();
+        });
+  fork_mutexes().push_back(this);
 }
 
 }  // namespace usconf::cpu

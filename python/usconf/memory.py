@@ -58,7 +58,9 @@ def _container() -> int | None:
     folder = Path("/sys/fs/cgroup")
     try:
         most = int((folder / "memory.max").read_text())
-        return max(0, most - int((folder / "memory.current").read_text()))
+        used = int((folder / "memory.current").read_text())
+        cached = re.search(r"^inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.M)
+        return max(0, most - used + (int(cached[1]) if cached else 0))
     except (OSError, ValueError):
         return None
 

@@ -189,7 +189,8 @@ def random_walk(
         e.g. "thw" for a clip.
     solver : {"auto", "direct", "iterative"}
         "direct": nested dissection. "iterative": conjugate gradients with multigrid, slower and
-        lean. "auto": direct where it fits.
+        lean; not on a GPU, and it does not converge for variant="monai_1_3". "auto": direct where
+        it fits into `memory_limit`, else iterative where that is to be had.
     memory_limit : int or str, optional
         Bytes the call may take, or text such as "2GB". Default: most of what is free.
     dtype : float32 or float64, optional
@@ -211,13 +212,14 @@ def random_walk(
         the image empty (no rows or columns), or NaN or Inf met with nan="raise".
     MemoryError
         If the solver does not fit into `memory_limit`, before anything large is allocated.
+    RuntimeError
+        If the solver's map does not settle: an extreme parameter, or the iterative solver where it
+        does not converge.
 
     Warns
     -----
     UserWarning
         If the first row is black (mode "B", no mask): most likely a margin, not the transducer.
-    RuntimeWarning
-        If the solver stopped before the map settled.
 
     Notes
     -----

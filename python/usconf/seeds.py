@@ -67,7 +67,9 @@ def warn_of_margins(image: Any) -> None:
     height, width = image.shape[1:]
     low, high = extremes(image[:, :: -(-height // SAMPLES), :: -(-width // SAMPLES)], None)
     low, high = low[:, 0, 0], high[:, 0, 0]
-    if bool(((high > low) & (brightest <= low + BLACK * (high - low))).any()):
+    # Weighed so that no difference is taken: it may overflow, which the core refuses.
+    dark = brightest <= (1 - BLACK) * low + BLACK * high
+    if bool(((high > low) & dark).any()):
         warnings.warn(
             "image has a black first row, where the transducer should be: the map would be "
             "meaningless; crop the margins to the beam's support (fit_support) or pass mask=",

@@ -6,7 +6,7 @@ Everything is checked before (see `random_walk` and `seeds`); this is where arra
 from __future__ import annotations
 
 import dataclasses
-import warnings
+import math
 from typing import Any
 
 from . import _core, arrays, memory, seeds
@@ -20,9 +20,6 @@ AUTO_DIRECT_PIXELS = 4096 * 4096
 
 # Below this nobody asks the system how much memory is left: asking takes longer than small solves.
 UNQUESTIONED_BYTES = 64 << 20
-
-# Ten times the error that is promised: larger last corrections mean that the solver gave up.
-TOLERATED_CORRECTION = {"float32": 1e-5, "float64": 1e-6}
 
 # The core's shared arguments: image, scalar, frames, height, width, labels; labels_shared; top,
 # bottom; alpha, beta, gamma; variant; normalise; solver; double_map; threads, device, stream.
@@ -96,23 +93,39 @@ class Walk:
         maps = frames * height * width * (8 if self.dtype == "float64" else 4)
         return _core.random_walk_memory(*self._arguments(solver)) + maps
 
+    def _least(self) -> int:
+        """Bytes that the direct solver takes at the very least, without planning anything.
+
+        A factor has 36 to 45 entries a pixel at 512^2 to 2048^2, more with every doubling.
+        """
+        _, height, width = self.image.shape
+        return int(14 * height * width * math.log2(max(min(height, width), 2)))
+
     def choose(self, solver: str, limit: int | None) -> str:
         """The solver to take; MemoryError when it does not fit."""
         frames, height, width = self.image.shape
         if frames == 0:
             return "direct"
-        small = height * width <= AUTO_DIRECT_PIXELS
-        if solver == "auto" and small and self._fits(self.memory("direct"), limit):
-            return "direct"
-        chosen = "iterative" if solver == "auto" and self._may_iterate() else solver
-        chosen = "direct" if chosen == "auto" else chosen
-        needed = self.memory(chosen)
+        iterate = self._may_iterate()
+        small = height * width <= AUTO_DIRECT_PIXELS or not iterate
+        if solver == "direct" or (solver == "auto" and small):
+            needed = self._least()
+            if self._fits(needed, limit):
+                needed = self.memory("direct")
+                if self._fits(needed, limit):
+                    return "direct"
+            if solver == "direct" or not iterate:
+                advice = 'take solver="auto" or "iterative"' if iterate else "take a smaller image"
+                raise self._too_large("direct", needed, limit, advice)
+        needed = self.memory("iterative")
         if self._fits(needed, limit):
-            return chosen
-        iterate = chosen == "direct" and self._may_iterate()
-        advice = 'take solver="auto" or "iterative"' if iterate else "take a smaller one"
-        raise MemoryError(
-            f"image must be small enough for the {chosen} solver, got {frames} frame(s) of "
+            return "iterative"
+        raise self._too_large("iterative", needed, limit, "take a smaller image")
+
+    def _too_large(self, solver: str, needed: int, limit: int | None, advice: str) -> MemoryError:
+        frames, height, width = self.image.shape
+        return MemoryError(
+            f"image must be small enough for the {solver} solver, got {frames} frame(s) of "
             f"{height} x {width} that take {memory.in_words(needed)}, more than "
             f"{self._limit_in_words(limit)}; {advice}"
         )
@@ -126,9 +139,15 @@ class Walk:
         return self.variant is None and arrays.place(self.image)[0] < 0
 
     def _fits(self, needed: int, limit: int | None) -> bool:
-        if limit is None:
-            limit = None if needed <= UNQUESTIONED_BYTES else self._usable()
-        return limit is None or needed <= limit
+        if limit is not None:
+            return needed <= limit
+        if needed <= UNQUESTIONED_BYTES:
+            return True
+        usable = self._usable()
+        if usable is not None and needed > usable:
+            _core.clear_cache()  # what earlier calls left behind is not lost to this one
+            usable = self._usable()
+        return usable is None or needed <= usable
 
     def _usable(self) -> int | None:
         on_gpu = arrays.place(self.image)[0] >= 0
@@ -147,7 +166,11 @@ class Walk:
 
     def keeps(self, solver: str, limit: int | None) -> bool:
         """Whether the factors may be kept for the backward pass."""
-        return solver == "direct" and self._fits(self.memory("direct") + self.factor_bytes(), limit)
+        if solver != "direct" or self.image.shape[0] == 0:
+            return False
+        kept = self.factor_bytes()
+        own = kept // self.image.shape[0]  # what the call would take for itself otherwise
+        return self._fits(self.memory("direct") + kept - own, limit)
 
     def solve(self, solver: str, keep: bool = False) -> tuple[Any, Any]:
         """(maps, factor or None)"""
@@ -156,16 +179,9 @@ class Walk:
         if image.shape[0] == 0:
             return maps, None
         factor = arrays.block(image, self.factor_bytes() + TRAILER) if keep else None
-        steps, correction = _core.random_walk(
+        _core.random_walk(
             *self._arguments(solver, image, labels), arrays.pointer(maps), arrays.pointer(factor)
         )
-        if not correction <= TOLERATED_CORRECTION[self.dtype]:
-            warnings.warn(
-                f"the {solver} solver stopped after {steps} steps while the map still changed by "
-                f"{correction:.1g}; compare with the other solver or ask for float64",
-                RuntimeWarning,
-                stacklevel=3,
-            )
         return maps, factor
 
     def backward(

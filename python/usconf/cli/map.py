@@ -23,7 +23,18 @@ _CHUNK = 32
 
 # Arguments of the same name in `usconf.confidence`, passed on only when given, so that every
 # default and every check has one home.
-_PARAMETERS = ("preset", "alpha", "beta", "gamma", "variant", "mode", "sink", "nan", "solver")
+_PARAMETERS = (
+    "preset",
+    "alpha",
+    "beta",
+    "gamma",
+    "variant",
+    "mode",
+    "sink",
+    "nan",
+    "solver",
+    "memory_limit",
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -80,6 +91,7 @@ def add_parser(commands: Any) -> None:
     method.add_argument("--mask", type=Path, metavar="FILE", help="nonzero pixels are valid")
     method.add_argument("--nan", choices=("raise", "mask"), help="what to do with NaN")
     method.add_argument("--solver", choices=("auto", "direct", "iterative"))
+    method.add_argument("--memory-limit", metavar="SIZE", help="for one call, e.g. 2GB")
     parser.set_defaults(run=_run, usage_error=parser.error)  # fmt: skip
 
 
@@ -200,7 +212,7 @@ class _Run:
                 self._journal.add(job, outputs)
             self._written += 1
             self._frames += frames
-        except (OSError, ValueError, TypeError, MemoryError, ImportError) as problem:
+        except (OSError, ValueError, TypeError, MemoryError, ImportError, RuntimeError) as problem:
             self._failed += 1
             text = str(problem) or type(problem).__name__
             prefix = "" if str(job.source) in text else f"{job.source}: "
@@ -259,7 +271,7 @@ def _demo(arguments: argparse.Namespace, parameters: dict[str, Any]) -> int:
                              ("demo_overlay.png", tinted)):  # fmt: skip
             io.write(folder / name, pixels, bits=arguments.bits)
             print(folder / name)
-    except (OSError, ValueError, ImportError) as problem:
+    except (OSError, ValueError, TypeError, MemoryError, ImportError, RuntimeError) as problem:
         print(f"usconf: error: {problem}", file=sys.stderr)
         return 1
     height, width = frame.shape

@@ -226,13 +226,12 @@ def _factored(
     variant: str | None, sink: str, normalise: bool, solver: str, memory_limit: int | None,
     dtype: torch.dtype, keep: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    walk = _walk(image, labels, alpha, beta, gamma, variant, sink, normalise, dtype)
+    walk = _walk(image, labels, alpha, beta, gamma, variant, sink, normalise, dtype).seeded(labels)
     chosen = walk.choose(solver, memory_limit)
     if labels is None:  # else they were made from checked pixels
         pixels = arrays.handy(walk.image)
         seeds.check_finite(pixels, None)
         seeds.warn_of_margins(pixels)
-    walk = walk.seeded(labels)
     maps, factor = walk.solve(chosen, keep and walk.keeps(chosen, memory_limit))
     if factor is None:
         factor = image.new_empty(1, dtype=torch.uint8)
