@@ -22,9 +22,10 @@ DIRECT, ITERATIVE = 0, 1
 
 
 @pytest.fixture(scope="session")
-def emulated(request):
+def emulated(request, tmp_path_factory):
     """The extension module `_emulated`, built when a source has changed."""
-    folder = request.config.cache.mkdir("usconf_emulated")
+    cache = getattr(request.config, "cache", None)  # None: pytest runs with -p no:cacheprovider
+    folder = cache.mkdir("usconf_emulated") if cache else tmp_path_factory.mktemp("emulated")
     path = build.build_module(folder, sanitize="USCONF_EMULATED_SANITIZE" in os.environ)
     spec = importlib.util.spec_from_file_location("_emulated", path)
     module = importlib.util.module_from_spec(spec)
