@@ -1,5 +1,7 @@
 #include "frame_solver.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -20,8 +22,13 @@ constexpr double float_correction = 2.4e-6;
 constexpr double double_correction = 1e-11;  // leaves about 1e-13
 constexpr int most_steps = 12;
 constexpr double iterative_float = 1e-6, iterative_double = 1e-9;  // bounds of the estimated error
-// Solvers beyond this much memory in all, or this number, are not kept between calls.
-constexpr std::size_t store_bytes = std::size_t{1} << 30;
+// Solvers beyond an eighth of the machine's memory in all, or this number, are not kept between
+// calls: touching a gigabyte for the first time costs more than the elimination in it.
+std::size_t store_bytes() {
+  static const std::size_t bytes =
+      std::size_t(sysconf(_SC_PHYS_PAGES)) * std::size_t(sysconf(_SC_PAGE_SIZE)) / 8;
+  return bytes;
+}
 constexpr int store_count = 32;
 
 ForkMutex store_mutex;
@@ -289,7 +296,7 @@ BorrowedSolver::~BorrowedSolver() {
     held += (*it)->held();
     ++count;
     const auto next = std::next(it);
-    if (held > store_bytes || count > store_count) dropped.splice(dropped.end(), store, it);
+    if (held > store_bytes() || count > store_count) dropped.splice(dropped.end(), store, it);
     it = next;
   }
 }
