@@ -195,8 +195,9 @@ void DirectSolver::eliminate_group(const Couplings<float>& w, float* factor, con
     out[l] = space.schur.as<float>() + block + std::size_t(group.slot + l) * plan_->slot_size;
   with_group(group, [&](const LaneTiles& tiles) {
     direct_kernels().eliminate_tiles(
-        tiles, w, space.tile_front.as<float>(), plan_->compact ? nullptr : factor + group.factor,
-        with_schur ? out : nullptr, plan_->factor_size * sizeof(float) > streaming_bytes);
+        tiles, w, space.tile_front.as<float>(),
+        plan_->compact ? space.tile_factor.as<float>() : factor + group.factor,
+        with_schur ? out : nullptr);
   });
 }
 
@@ -312,7 +313,7 @@ const float* DirectSolver::tile_factor(const float* factor, const TileGroup& g, 
   float* again = space.tile_factor.as<float>();
   with_group(g, [&](const LaneTiles& tiles) {
     direct_kernels().eliminate_tiles(tiles, *couplings_, space.tile_front.as<float>(), again,
-                                     nullptr, false);
+                                     nullptr);
   });
   return again;
 }

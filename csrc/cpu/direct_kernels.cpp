@@ -1,7 +1,8 @@
 #include "direct_kernels.h"
 
 #include "front_kernels.h"
-#include "tile_kernels.h"
+#include "tile_elimination.h"
+#include "tile_sweeps.h"
 
 namespace usconf::cpu::USCONF_ISA_NAMESPACE {
 namespace {

@@ -19,11 +19,11 @@ struct LaneTiles {
 struct DirectKernels {
   int tile_lanes;
 
-  // Tiles: factor (shape's factor entries x lanes; null: not kept); schur[l]: lane l's couplings
+  // Tiles: factor (shape's factor entries x lanes); schur[l]: lane l's couplings
   // between ring pixels and to the seeds, both triangles, row distance schur_stride; null: a single
   // tile is the whole image, without a ring that matters.
   void (*eliminate_tiles)(const LaneTiles&, const Couplings<float>&, float* work, float* factor,
-                          float* const* schur, bool streaming);
+                          float* const* schur);
   // Forward sweep: takes r, keeps the pivots' values in `saved`, writes what ring pixels receive.
   void (*forward_tiles)(const LaneTiles&, const float* factor, const float* r, long ld,
                         float* saved, float* const* ring);

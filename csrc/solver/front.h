@@ -66,7 +66,8 @@ struct Node {
 
 enum class CouplingKind : int { right, below, below_right, below_left, source, sink };
 
-// One original coupling added to a tile front's entry; (row, column) from the tile's first pixel.
+// One original coupling added to an entry of a tile front's factor; (row, column) from the tile's
+// first pixel.
 struct TileCoupling {
   int entry;
   short row, column;
@@ -74,25 +75,30 @@ struct TileCoupling {
 };
 
 // A front of a tile's own small tree: `pivots` pixels, `boundary` pixels, then the seeds as rows
-// order() (source) and order() + 1 (sink). Entry (i, j), j <= i, of the lower triangle lies at
-// i (i + 1) / 2 + j. Lists as in tile_plan.h.
+// order() (source) and order() + 1 (sink). The pivots' columns lie in the factor from the start.
+// Couplings among the boundary that come from its children wait in the working storage: entry
+// (i, j), j <= i, counted from the first boundary pixel, at i (i + 1) / 2 + j.
 struct TileFront {
   int pivots, boundary;
   const int* pixels;  // on the (height + 2) x (width + 2) grid with the ring
   const TileCoupling* couplings;
   int coupling_count;
-  const int *clear, *copy, *add;
-  int clear_count, copy_count, add_count;  // entries, pairs, triples
-  std::size_t work, factor;                // offsets in working storage and factor, entries
+  int parent;          // -1: the last front
+  const int* targets;  // boundary pixels and seeds: positions in the parent's front, ascending
+  int to_pivots;       // how many of them are pivots of the parent
+  bool leaf, first;    // has no children; is its parent's first child
+  std::size_t work;    // of the boundary's couplings, entries; not of leaves
+  std::size_t factor;  // entries
 
   USCONF_HD int order() const { return pivots + boundary; }
+  USCONF_HD std::size_t work_size() const { return std::size_t(boundary + 2) * (boundary + 3) / 2; }
   // Factor rows: lower triangle of the pivots with 1/sqrt(d) on the diagonal, then full rows of the
-  // boundary and the source.
+  // boundary, the source and the sink.
   USCONF_HD std::size_t factor_row(int i) const {
     return i < pivots ? std::size_t(i) * (i + 1) / 2
                       : std::size_t(pivots) * (pivots + 1) / 2 + std::size_t(i - pivots) * pivots;
   }
-  USCONF_HD std::size_t factor_size() const { return factor_row(order() + 1); }
+  USCONF_HD std::size_t factor_size() const { return factor_row(order() + 2); }
 };
 
 struct TileShape {
@@ -101,6 +107,7 @@ struct TileShape {
   int front_count;
   const int* ring;
   int ring_size;
+  const int* schur;  // (ring_size, schur_stride) the last front's entry of every coupling; 0: none
   int schur_stride;
 };
 

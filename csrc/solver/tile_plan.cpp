@@ -29,12 +29,15 @@ TilePlan::TilePlan(int height, int width) : height(height), width(width) {
     std::sort(f.pixels.begin() + f.pivots, f.pixels.end(),
               [&](int a, int b) { return elimination_[a] < elimination_[b]; });
     for (int k = 0; k < f.order(); ++k) position[f.pixels[k]] = k;
-    place(f);
     couple(f, position);
     map_children(f, position);
     for (int p : f.pixels) position[p] = -1;
   }
+  Front& last = lists_.back();  // stays where it is
+  for (int i = 0; i < last.boundary + 2; ++i) last.targets.push_back(i);
   describe();
+  place();
+  order_schur();
 }
 
 void TilePlan::describe() {
@@ -46,22 +49,62 @@ void TilePlan::describe() {
     t.pixels = f.pixels.data();
     t.couplings = f.couplings.data();
     t.coupling_count = static_cast<int>(f.couplings.size());
-    t.clear = f.clear.data();
-    t.copy = f.copy.data();
-    t.add = f.add.data();
-    t.clear_count = static_cast<int>(f.clear.size());
-    t.copy_count = static_cast<int>(f.copy.size()) / 2;
-    t.add_count = static_cast<int>(f.add.size()) / 3;
-    t.work = f.work;
+    t.parent = f.parent;
+    t.targets = f.targets.data();
+    t.leaf = f.children.empty();
+    if (f.parent >= 0) {
+      const Front& parent = lists_[f.parent];
+      t.to_pivots = static_cast<int>(
+          std::lower_bound(f.targets.begin(), f.targets.end(), parent.pivots) - f.targets.begin());
+      t.first = &lists_[parent.children[0]] == &f;
+    }
     t.factor = factor_size;
     factor_size += t.factor_size();
     fronts_->push_back(t);
   }
 }
 
+// First place that is free from the first child's elimination on, which adds to it, to the front's
+// own.
+void TilePlan::place() {
+  struct Placed {
+    std::size_t begin, end;
+    int from, to;
+  };
+  std::vector<Placed> placed;
+  for (std::size_t i = 0; i < lists_.size(); ++i) {
+    TileFront& t = (*fronts_)[i];
+    if (t.leaf && t.parent >= 0) continue;
+    const int to = static_cast<int>(i);
+    const int from = lists_[i].children.empty() ? to : lists_[i].children[0];
+    std::sort(placed.begin(), placed.end(),
+              [](const Placed& a, const Placed& b) { return a.begin < b.begin; });
+    std::size_t at = 0;
+    for (const Placed& p : placed) {
+      if (p.to < from || p.from > to) continue;
+      if (at + t.work_size() <= p.begin) break;
+      at = std::max(at, p.end);
+    }
+    t.work = at;
+    placed.push_back({at, at + t.work_size(), from, to});
+    work_size = std::max(work_size, placed.back().end);
+  }
+}
+
+// Both triangles; the seeds are columns only. Entry 0, the diagonal's first, is always zero.
+void TilePlan::order_schur() {
+  const int n = ring_size(), stride = schur_stride();
+  schur.assign(static_cast<std::size_t>(n) * stride, 0);
+  for (int i = 0; i < n; ++i)
+    for (int j = 0; j < n + 2; ++j)
+      if (i != j)
+        schur[static_cast<std::size_t>(i) * stride + j] =
+            static_cast<int>(triangle(std::max(i, j))) + std::min(i, j);
+}
+
 TileShape TilePlan::shape() const {
   return {height,      width,       fronts_->data(), static_cast<int>(fronts_->size()),
-          ring.data(), ring_size(), schur_stride()};
+          ring.data(), ring_size(), schur.data(),    schur_stride()};
 }
 
 int TilePlan::build(const Box& b) {
@@ -97,35 +140,17 @@ int TilePlan::build(const Box& b) {
   return static_cast<int>(lists_.size()) - 1;
 }
 
-// First place that is free while the children, and fronts waiting for their parents, are alive.
-void TilePlan::place(Front& f) {
-  const std::size_t need = triangle(f.order() + 2), self = &f - lists_.data();
-  std::vector<bool> consumed(self, false);
-  for (std::size_t i = 0; i < self; ++i)
-    for (int c : lists_[i].children) consumed[c] = true;
-  std::vector<std::pair<std::size_t, std::size_t>> live;
-  for (std::size_t i = 0; i < self; ++i)
-    if (!consumed[i]) live.push_back({lists_[i].work, triangle(lists_[i].order() + 2)});
-  std::sort(live.begin(), live.end());
-  std::size_t at = 0;
-  for (const auto& [begin, size] : live) {
-    if (at + need <= begin) break;
-    at = std::max(at, begin + size);
-  }
-  f.work = at;
-  work_size = std::max(work_size, at + need);
-}
-
 void TilePlan::couple(Front& f, const std::vector<int>& position) const {
+  TileFront rows{};  // of the factor
+  rows.pivots = f.pivots;
+  rows.boundary = f.boundary;
   const auto add = [&](int i, int j, int row, int column, CouplingKind kind) {
     const int a = std::max(i, j), b = std::min(i, j);
-    f.couplings.push_back({static_cast<int>(triangle(a)) + b, static_cast<short>(row - 1),
+    f.couplings.push_back({static_cast<int>(rows.factor_row(a)) + b, static_cast<short>(row - 1),
                            static_cast<short>(column - 1), kind});
   };
   for (int j = 0; j < f.pivots; ++j) {
     const int r = f.pixels[j] / (width + 2), c = f.pixels[j] % (width + 2);
-    add(f.order(), j, r, c, CouplingKind::source);
-    add(f.order() + 1, j, r, c, CouplingKind::sink);
     for (int dr = -1; dr <= 1; ++dr)
       for (int dc = -1; dc <= 1; ++dc) {
         const int i = position[grid(r + dr, c + dc)];
@@ -142,30 +167,20 @@ void TilePlan::couple(Front& f, const std::vector<int>& position) const {
         }
       }
   }
+  for (const auto kind : {CouplingKind::source, CouplingKind::sink})  // last: often left out
+    for (int j = 0; j < f.pivots; ++j)
+      add(f.order() + (kind == CouplingKind::sink), j, f.pixels[j] / (width + 2),
+          f.pixels[j] % (width + 2), kind);
 }
 
-void TilePlan::map_children(Front& f, const std::vector<int>& position) const {
-  const int n = f.order();
-  std::vector<std::vector<int>> from(triangle(n + 2));
+void TilePlan::map_children(const Front& f, const std::vector<int>& position) {
   for (int child : f.children) {
-    const Front& k = lists_[child];
-    std::vector<int> to(k.boundary + 2);
-    for (int i = 0; i < k.boundary; ++i) to[i] = position[k.pixels[k.pivots + i]];
-    to[k.boundary] = n;
-    to[k.boundary + 1] = n + 1;
-    for (int i = 1; i < k.boundary + 2; ++i)
-      for (int j = 0; j < std::min(i, k.boundary); ++j)
-        from[triangle(to[i]) + to[j]].push_back(static_cast<int>(k.work + triangle(k.pivots + i)) +
-                                                k.pivots + j);
+    Front& k = lists_[child];
+    k.parent = static_cast<int>(&f - lists_.data());
+    for (int i = 0; i < k.boundary; ++i) k.targets.push_back(position[k.pixels[k.pivots + i]]);
+    k.targets.push_back(f.order());
+    k.targets.push_back(f.order() + 1);
   }
-  for (int i = 1; i <= n + 1; ++i)
-    for (int j = 0; j < std::min(i, n); ++j) {
-      const int to = static_cast<int>(triangle(i)) + j;
-      const std::vector<int>& source = from[to];
-      if (source.empty()) f.clear.push_back(to);
-      if (source.size() == 1) f.copy.insert(f.copy.end(), {to, source[0]});
-      if (source.size() == 2) f.add.insert(f.add.end(), {to, source[0], source[1]});
-    }
 }
 
 }  // namespace usconf

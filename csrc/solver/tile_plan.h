@@ -16,6 +16,7 @@ class TilePlan {
 
   int height, width;
   std::vector<int> ring;        // canonical order: top row with corners, bottom row, left, right
+  std::vector<int> schur;       // see TileShape
   std::size_t work_size = 0;    // entries
   std::size_t factor_size = 0;  // entries
   int pixels() const { return height * width; }
@@ -29,21 +30,20 @@ class TilePlan {
     int pivots = 0, boundary = 0;
     std::vector<int> pixels;
     std::vector<TileCoupling> couplings;
-    std::vector<int> clear;  // entries that no child reaches
-    std::vector<int> copy;   // (to, from): entries one child reaches
-    std::vector<int> add;    // (to, from, from): entries both children reach
+    std::vector<int> targets;  // positions in the parent's front
     std::vector<int> children;
-    std::size_t work = 0;
+    int parent = -1;
     int order() const { return pivots + boundary; }
   };
   struct Box {
     int row0, row1, column0, column1;
   };
   int build(const Box& box);
-  void place(Front& front);
   void couple(Front& front, const std::vector<int>& position) const;
-  void map_children(Front& front, const std::vector<int>& position) const;
+  void map_children(const Front& front, const std::vector<int>& position);
   void describe();
+  void place();
+  void order_schur();
   int grid(int row, int column) const { return row * (width + 2) + column; }
 
   std::vector<Front> lists_;                        // children before parents
