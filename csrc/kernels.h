@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "math/scan_conversion.h"
+
 namespace usconf {
 
 enum class Scalar : int { u8 = 0, u16 = 1, i16 = 2, f16 = 3, f32 = 4, f64 = 5 };
@@ -60,13 +62,35 @@ struct RandomWalkOptions {
   /* Frees cached plans and workspaces. */                                                        \
   void clear_cache();
 
+struct ScanConversion {
+  Direction direction;
+  bool nearest;    // the heaviest pixel of each footprint, instead of their mean
+  bool transpose;  // apply the transposed operator: f16, f32, f64 only
+  Scalar scalar;
+  int frames;
+  BeamGeometry geometry;
+  int samples, lines, height, width;  // of the beam image, of the scan image
+  // to_beam: source (frames, height, width), target (frames, samples, lines); to_scan: the other
+  // way round; transpose: the two exchanged.
+  const void* source;
+  void* target;
+  std::uint8_t* mask;  // one plane of the forward target: 1 valid, 0 not; null: not wanted
+  int threads;         // CPU only
+};
+
+#define USCONF_SCAN_CONVERSION_OPERATOR                                             \
+  /* Invalid pixels of the target become 0; integers are rounded to the nearest. */ \
+  void scan_conversion(const ScanConversion&, void* stream);
+
 namespace cpu {
 USCONF_RANDOM_WALK_OPERATOR
-}
+USCONF_SCAN_CONVERSION_OPERATOR
+}  // namespace cpu
 #if defined(USCONF_CUDA)
 namespace cuda {
 USCONF_RANDOM_WALK_OPERATOR
-}
+USCONF_SCAN_CONVERSION_OPERATOR
+}  // namespace cuda
 #endif
 
 }  // namespace usconf

@@ -2,6 +2,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <array>
+
 #include "cpu/isa.h"
 #include "cpu/memory.h"
 #include "cpu/threads.h"
@@ -67,17 +70,17 @@ struct Call {
 };
 
 #if defined(USCONF_CUDA)
-#define USCONF_DISPATCH(call, function, ...)                          \
-  [&] {                                                               \
-    const py::gil_scoped_release release;                             \
-    if ((call).device < 0) return usconf::cpu::function(__VA_ARGS__); \
-    const usconf::cuda::DeviceGuard guard((call).device);             \
-    return usconf::cuda::function(__VA_ARGS__);                       \
+#define USCONF_DISPATCH(device, function, ...)                   \
+  [&] {                                                          \
+    const py::gil_scoped_release release;                        \
+    if ((device) < 0) return usconf::cpu::function(__VA_ARGS__); \
+    const usconf::cuda::DeviceGuard guard(device);               \
+    return usconf::cuda::function(__VA_ARGS__);                  \
   }()
 #else
-#define USCONF_DISPATCH(call, function, ...)                                   \
+#define USCONF_DISPATCH(device, function, ...)                                 \
   [&] {                                                                        \
-    if ((call).device >= 0)                                                    \
+    if ((device) >= 0)                                                         \
       throw std::runtime_error(                                                \
           "this usconf was built without CUDA; build it where nvcc is found"); \
     const py::gil_scoped_release release;                                      \
@@ -87,32 +90,57 @@ struct Call {
 
 py::tuple random_walk(USCONF_PROBLEM, Address map, Address factor) {
   const Call c(USCONF_PROBLEM_VALUES);
-  const auto report = USCONF_DISPATCH(c, random_walk, c.problem, c.options, pointer<void>(map),
-                                      pointer<void>(factor), c.stream);
+  const auto report = USCONF_DISPATCH(c.device, random_walk, c.problem, c.options,
+                                      pointer<void>(map), pointer<void>(factor), c.stream);
   return py::make_tuple(report.steps, report.correction);
 }
 
 std::size_t random_walk_factor_bytes(USCONF_PROBLEM) {
   const Call c(USCONF_PROBLEM_VALUES);
-  return USCONF_DISPATCH(c, random_walk_factor_bytes, c.problem);
+  return USCONF_DISPATCH(c.device, random_walk_factor_bytes, c.problem);
 }
 
 std::size_t random_walk_memory(USCONF_PROBLEM) {
   const Call c(USCONF_PROBLEM_VALUES);
-  return USCONF_DISPATCH(c, random_walk_memory, c.problem, c.options);
+  return USCONF_DISPATCH(c.device, random_walk_memory, c.problem, c.options);
 }
 
 void random_walk_backward(USCONF_PROBLEM, Address map, Address factor, Address d_map,
                           Address d_image, Address d_parameters) {
   const Call c(USCONF_PROBLEM_VALUES);
-  USCONF_DISPATCH(c, random_walk_backward, c.problem, c.options, pointer<const void>(map),
+  USCONF_DISPATCH(c.device, random_walk_backward, c.problem, c.options, pointer<const void>(map),
                   pointer<const void>(factor), pointer<const void>(d_map), pointer<void>(d_image),
                   pointer<double>(d_parameters), c.stream);
 }
 
 void random_walk_edges(USCONF_PROBLEM, Address edges) {
   const Call c(USCONF_PROBLEM_VALUES);
-  USCONF_DISPATCH(c, random_walk_edges, c.problem, c.options, pointer<double>(edges), c.stream);
+  USCONF_DISPATCH(c.device, random_walk_edges, c.problem, c.options, pointer<double>(edges),
+                  c.stream);
+}
+
+// direction, nearest, transpose, scalar, frames; the geometry: kind, values; sizes of the beam
+// image and of the scan image.
+void scan_conversion(int direction, bool nearest, bool transpose, int scalar, int frames, int kind,
+                     const std::array<double, 10>& values, int samples, int lines, int height,
+                     int width, Address source, Address target, Address mask, int threads,
+                     int device, Address stream) {
+  usconf::ScanConversion c{static_cast<usconf::Direction>(direction),
+                           nearest,
+                           transpose,
+                           static_cast<usconf::Scalar>(scalar),
+                           frames,
+                           {static_cast<usconf::BeamKind>(kind), {}},
+                           samples,
+                           lines,
+                           height,
+                           width,
+                           pointer<const void>(source),
+                           pointer<void>(target),
+                           pointer<std::uint8_t>(mask),
+                           threads};
+  std::copy(values.begin(), values.end(), c.geometry.values);
+  USCONF_DISPATCH(device, scan_conversion, c, pointer<void>(stream));
 }
 
 void clear_cache() {
@@ -158,6 +186,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("random_walk_memory", &random_walk_memory);
   m.def("random_walk_backward", &random_walk_backward);
   m.def("random_walk_edges", &random_walk_edges);
+  m.def("scan_conversion", &scan_conversion);
   m.def("isa", &usconf::cpu::isa_name);
   m.def("isa_list", &usconf::cpu::isa_list);
   m.def("threads", &usconf::cpu::threads);

@@ -147,6 +147,20 @@ def frames(data_dir):
     return load
 
 
+@pytest.fixture(scope="session")
+def emulated(request, tmp_path_factory):
+    """The extension module `_emulated`: the CUDA kernels on the CPU, built when sources changed."""
+    from emulation import build
+
+    cache = getattr(request.config, "cache", None)  # None: pytest runs with -p no:cacheprovider
+    folder = cache.mkdir("usconf_emulated") if cache else tmp_path_factory.mktemp("emulated")
+    path = build.build_module(folder, sanitize="USCONF_EMULATED_SANITIZE" in os.environ)
+    spec = importlib.util.spec_from_file_location("_emulated", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def rng():
     """The same random numbers in every run."""

@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 import usconf
-from usconf import arrays, memory, seeds
+from usconf import arrays, margins, memory, seeds
 
 
 @pytest.fixture
@@ -194,8 +194,8 @@ def test_pixels_are_checked_the_same_in_torch(rng):
     clip[2, :3] = 0
     for given in (clip, torch.from_numpy(clip)):
         with pytest.warns(UserWarning, match="fit_support"):
-            seeds.warn_of_margins(given)
-        seeds.warn_of_margins(given[:2])
+            margins.warn_of_margins(given)
+        margins.warn_of_margins(given[:2])
 
 
 @pytest.mark.torch
@@ -273,6 +273,9 @@ class FakeCuPy(types.ModuleType):
         @property
         def data(self):
             return types.SimpleNamespace(ptr=np.asarray(self).ctypes.data)
+
+        def get(self):
+            return np.asarray(self).copy()
 
     def __getattr__(self, name):
         value = getattr(np, name)

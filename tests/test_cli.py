@@ -12,6 +12,7 @@ import usconf
 from usconf import io
 from usconf.cli import main
 from usconf.cli.jobs import JOURNAL
+from usconf.phantom import demo_fan
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -129,6 +130,68 @@ def test_demo(tmp_path, capsys, monkeypatch):
     assert found.dtype == np.uint16 and found[0, 0].min() == 65535 and found[0, -1].max() == 0
     printed = capsys.readouterr().out
     assert "demo_overlay.png" in printed and " ms" in printed
+
+
+def test_demo_of_a_fan(tmp_path):
+    assert status("map", "--demo", "--geometry", "auto", "-o", tmp_path) == 0
+    fitted = usconf.geometry.load(tmp_path / "demo_geometry.json")
+    assert fitted.kind == "sector"
+    assert names(tmp_path) == [
+        "demo.png", "demo_geometry.json", "demo_map.png", "demo_overlay.png"
+    ]  # fmt: skip
+    assert status("map", "--demo", "--geometry", "fan.json", "-o", tmp_path) == 2
+
+
+def test_fitted_geometry_is_written_corrected_and_used_again(tmp_path, capsys):
+    image, _ = demo_fan(160, 200)
+    np.save(tmp_path / "scan.npy", image)
+    out, file = tmp_path / "out", tmp_path / "out" / "scan_geometry.json"
+    run = ("map", tmp_path / "scan.npy", "--overlay", "-o", out)
+    assert status(*run, "--geometry", "auto") == 0
+    assert names(out) == [
+        "scan_geometry.json", "scan_map.npy", "scan_overlay.png", JOURNAL
+    ]  # fmt: skip
+    fitted = usconf.geometry.load(file)
+    assert fitted == usconf.fit_fan(image).geometry
+    np.testing.assert_array_equal(
+        np.load(out / "scan_map.npy"), usconf.confidence(image, geometry=fitted)
+    )
+    tinted = io.read(out / "scan_overlay.png").frames[0]
+    assert tinted[0].max() == 0  # outside the fan the picture stays as it is
+    assert status(*run, "--geometry", "auto") == 0 and "1 skipped" in capsys.readouterr().out
+
+    corrected = usconf.Sector(
+        fitted.apex, fitted.r_min, fitted.r_max - 20, fitted.theta_min, fitted.theta_max
+    )
+    corrected.save(file)
+    assert status(*run, "--geometry", file) == 0 and "1 written" in capsys.readouterr().out
+    np.testing.assert_array_equal(
+        np.load(out / "scan_map.npy"), usconf.confidence(image, geometry=corrected)
+    )
+    assert status(*run, "--geometry", "auto", "--beta", "80") == 1
+    assert "--geometry FILE uses it" in capsys.readouterr().err
+    assert usconf.geometry.load(file) == corrected  # a person's file is not written over
+    assert status(*run, "--geometry", "auto", "--overwrite") == 0
+    assert "residual 0." in capsys.readouterr().err
+    assert usconf.geometry.load(file) == fitted
+    file.write_text("{")
+    assert status(*run, "--geometry", file) == 2
+    assert "must be a JSON file" in capsys.readouterr().err
+    assert status(*run, "--geometry", "Auto") == 2
+    assert "must be auto or a geometry's file" in capsys.readouterr().err
+
+
+def test_geometry_of_a_clip_and_of_no_fan(tmp_path, rng, capsys):
+    image, _ = demo_fan(120, 150)
+    io.write(tmp_path / "clip.mha", np.stack([image, image // 2, np.minimum(image, 150)]))
+    np.save(tmp_path / "plain.npy", rng.integers(20, 255, (60, 50), dtype=np.uint8))
+    np.save(tmp_path / "flat.npy", np.full((60, 50), 9, np.uint8))
+    out = tmp_path / "out"
+    assert status("map", tmp_path, "--geometry", "auto", "-o", out) == 1
+    assert "flat.npy: image must show" in capsys.readouterr().err
+    assert usconf.geometry.load(out / "clip_geometry.json").kind == "sector"
+    assert usconf.geometry.load(out / "plain_geometry.json").kind == "linear"
+    assert io.read(out / "clip_map.mha").frames.shape == (3, 120, 150)
 
 
 def test_config_and_version(capsys):

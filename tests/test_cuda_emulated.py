@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -19,18 +18,6 @@ SCALARS = ("uint8", "uint16", "int16", "float16", "float32", "float64")
 VARIANTS = {None: 0, "monai_1_3": 1}
 FREE, SOURCE, SINK, OUTSIDE = range(4)
 DIRECT, ITERATIVE = 0, 1
-
-
-@pytest.fixture(scope="session")
-def emulated(request, tmp_path_factory):
-    """The extension module `_emulated`, built when a source has changed."""
-    cache = getattr(request.config, "cache", None)  # None: pytest runs with -p no:cacheprovider
-    folder = cache.mkdir("usconf_emulated") if cache else tmp_path_factory.mktemp("emulated")
-    path = build.build_module(folder, sanitize="USCONF_EMULATED_SANITIZE" in os.environ)
-    spec = importlib.util.spec_from_file_location("_emulated", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(autouse=True)

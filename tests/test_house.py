@@ -30,7 +30,7 @@ FLOORS = [
     {"arrays"},
     set(),
     {"nn", "geometry", "confidence"},
-    {"training", "io", "cli", "integrations", "plot"},
+    {"training", "io", "cli", "integrations", "plot", "phantom"},
 ]
 METHODS = 2
 # Who may name an array library: arrays tells them apart, the others are written for torch.

@@ -54,6 +54,22 @@ def test_other_types_are_scaled_to_black_and_white():
     assert overlay(np.full((1, 2), 7.0), np.ones((1, 2))).max() == 0
 
 
+def test_outside_the_support_the_image_stays_gray(rng):
+    image = rng.integers(0, 256, (2, 4, 5), dtype=np.uint8)
+    support = np.zeros((4, 5), bool)
+    support[1:3] = True
+    tinted = overlay(image, np.zeros(image.shape), support=support)
+    plain = np.repeat(image[..., None], 3, axis=-1)
+    assert np.array_equal(tinted[:, ~support], plain[:, ~support])
+    everywhere = overlay(image, np.zeros(image.shape))
+    assert np.array_equal(tinted[:, support], everywhere[:, support])
+    assert np.array_equal(
+        overlay(image, np.zeros(image.shape), support=np.ones(image.shape)), everywhere
+    )
+    with pytest.raises(ValueError, match="support must have shape"):
+        overlay(image, np.zeros(image.shape), support=support.T)
+
+
 def test_overlay_refuses():
     image = np.zeros((4, 5), np.uint8)
     with pytest.raises(ValueError, match="confidence must have the shape of the image"):

@@ -9,6 +9,7 @@
 #include "frame_solver.h"
 #include "frames.h"
 #include "memory.h"
+#include "scan_conversion.h"
 #include "threads.h"
 
 namespace usconf::cpu {
@@ -94,6 +95,7 @@ void clear_cache() {
   forget_solvers();
   forget_blocks();
   forget_plans();
+  forget_scan_plans();
 }
 
 }  // namespace usconf::cpu

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "random_walk_stages.h"
+#include "scan_conversion.h"
 
 namespace usconf::cuda {
 namespace {
@@ -290,6 +291,7 @@ void random_walk_edges(const RandomWalkProblem& p, const RandomWalkOptions& o, d
 
 void clear_cache() {
   clear_plans();
+  clear_transposed_tables();
   trim_pools();
 }
 

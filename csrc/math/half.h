@@ -1,4 +1,4 @@
-// IEEE binary16 to float, for compilers without a half type on every instruction set.
+// IEEE binary16 to float and back, for compilers without a half type on every instruction set.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,27 @@ USCONF_HD float half_to_float(std::uint16_t h) {
   bits |= sign;
   std::memcpy(&value, &bits, 4);
   return value;
+}
+
+// Rounded to the nearest, ties to even; too large becomes infinity.
+USCONF_HD std::uint16_t float_to_half(float value) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  const std::uint32_t sign = (bits >> 16) & 0x8000u;
+  bits &= 0x7fffffffu;
+  if (bits > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u);   // NaN
+  if (bits >= 0x477ff000u) return static_cast<std::uint16_t>(sign | 0x7c00u);  // 65520 and more
+  if (bits < 0x38800000u) {
+    // Subnormal, below 2^-14: adding 1/2 rounds to multiples of 2^-24 in the lowest bits.
+    float magnitude;
+    std::memcpy(&magnitude, &bits, 4);
+    magnitude += 0.5f;
+    std::memcpy(&bits, &magnitude, 4);
+    return static_cast<std::uint16_t>(sign | (bits - 0x3f000000u));
+  }
+  const std::uint32_t odd = (bits >> 13) & 1u;
+  bits += 0xc8000fffu + odd;  // exponent 112 smaller, and half of what is cut off
+  return static_cast<std::uint16_t>(sign | (bits >> 13));
 }
 
 }  // namespace usconf

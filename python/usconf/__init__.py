@@ -12,34 +12,49 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import cli, io, nn, ops, plot
+    from . import cli, geometry, io, nn, ops, plot
     from ._core import version as __version__
     from .confidence import confidence
     from .config import clear_cache, get_num_threads, set_num_threads, show_config
     from .envelope import envelope
+    from .geometry import Linear, Sector, Trapezoid, fit_fan, fit_support
     from .random_walk import random_walk
     from .random_walk_system import random_walk_system
+    from .scan_conversion import to_beam, to_scan
 
 # public name -> (module that holds it, its name there)
 _HOMES = {
+    "Linear": ("geometry", "Linear"),
+    "Sector": ("geometry", "Sector"),
+    "Trapezoid": ("geometry", "Trapezoid"),
     "__version__": ("_core", "version"),
     "clear_cache": ("config", "clear_cache"),
     "confidence": ("confidence", "confidence"),
     "envelope": ("envelope", "envelope"),
+    "fit_fan": ("geometry", "fit_fan"),
+    "fit_support": ("geometry", "fit_support"),
     "get_num_threads": ("config", "get_num_threads"),
     "random_walk": ("random_walk", "random_walk"),
     "random_walk_system": ("random_walk_system", "random_walk_system"),
     "set_num_threads": ("config", "set_num_threads"),
     "show_config": ("config", "show_config"),
+    "to_beam": ("scan_conversion", "to_beam"),
+    "to_scan": ("scan_conversion", "to_scan"),
 }
-_SUBPACKAGES = ("cli", "io", "nn", "ops", "plot")
+_SUBPACKAGES = ("cli", "geometry", "io", "nn", "ops", "plot")
 
 __all__ = [
+    "Linear",
+    "Sector",
+    "Trapezoid",
     "__version__",
     "clear_cache",
     "cli",
     "confidence",
     "envelope",
+    "fit_fan",
+    "fit_support",
+    "geometry",
     "get_num_threads",
     "io",
     "nn",
@@ -49,6 +64,8 @@ __all__ = [
     "random_walk_system",
     "set_num_threads",
     "show_config",
+    "to_beam",
+    "to_scan",
 ]
 
 

@@ -156,6 +156,35 @@ def random_walk_edges(
 ) -> None:
     """Write float64 (frames, 4, height, width): right, below, below-right, below-left."""
 
+def scan_conversion(
+    direction: int,
+    nearest: bool,
+    transpose: bool,
+    scalar: int,
+    frames: int,
+    kind: int,
+    values: tuple[float, float, float, float, float, float, float, float, float, float],
+    samples: int,
+    lines: int,
+    height: int,
+    width: int,
+    source: int,
+    target: int,
+    mask: int,
+    threads: int,
+    device: int,
+    stream: int,
+    /,
+) -> None:
+    """Write `target`: `source` resampled, or (transpose) a gradient carried back.
+
+    direction 0 to_beam, (height, width) -> (samples, lines); 1 to_scan, the other way round.
+    kind 0 sector: values apex_x, apex_z, r_start, r_max, theta_min, theta_max, scale_x, scale_z,
+    0, 0; 1 quad: A_x, A_z, B_x, B_z, C_x, C_z, D_x, D_z, scale_x, scale_z (scale: units per
+    pixel). transpose exchanges the two shapes, and takes float16, float32, float64 only. mask: 0,
+    or uint8 of one forward target: 1 valid, 0 not; written by the forward operator only.
+    """
+
 def isa() -> str: ...
 def isa_list() -> list[str]: ...
 def threads() -> int: ...

@@ -18,13 +18,16 @@ from . import _core
 SCALARS = {"uint8": 0, "uint16": 1, "int16": 2, "float16": 3, "float32": 4, "float64": 5}
 LETTERS = "tbchw"
 
+# numpy takes microseconds to spell a dtype
+_SPELLED = {np.dtype(name): name for name in SCALARS}
+
 
 def kind(array: Any, name: str = "image") -> str:
     """'numpy', 'cupy' or 'torch'; TypeError for anything else."""
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(
             f"{name} must be a plain array, got a masked one; "
-            "pass its .data and mask=~np.ma.getmaskarray(image)"
+            f"pass its .data and, where masks are taken, mask=~np.ma.getmaskarray({name})"
         )
     if isinstance(array, np.ndarray):
         return "numpy"
@@ -47,7 +50,9 @@ def namespace(array: Any) -> Any:
 
 def dtype_name(array: Any) -> str:
     """'float32' and so on, whatever the library."""
-    return str(array.dtype).removeprefix("torch.") if kind(array) == "torch" else array.dtype.name
+    if kind(array) == "torch":
+        return str(array.dtype).removeprefix("torch.")
+    return _SPELLED.get(array.dtype) or array.dtype.name
 
 
 def cast(array: Any, name: str) -> Any:
@@ -59,6 +64,7 @@ def cast(array: Any, name: str) -> Any:
 
 def check_pixels(array: Any, name: str = "image") -> None:
     """TypeError unless the array holds pixels of a dtype the core reads, on a device it reaches."""
+    kind(array, name)
     dtype = dtype_name(array)
     if dtype.startswith("complex"):
         raise TypeError(
@@ -124,15 +130,25 @@ class Layout(NamedTuple):
         back = sorted(range(len(self.order)), key=self.order.__getitem__)
         return _permute(maps.reshape([self.shape[axis] for axis in self.order]), tuple(back))
 
+    def resized(self, height: int, width: int) -> Layout:
+        """The same axes with frames of another size."""
+        shape = list(self.shape)
+        shape[self.order[-2]], shape[self.order[-1]] = height, width
+        return Layout(tuple(shape), self.order)
+
     def companion(self, mask: Any, image: Any, name: str) -> Any:
         """A mask of (H, W) or the image's shape as (1 or frames, H, W) booleans like the image."""
-        like = _like(mask, image, name)
+        return self.plane(mask, image, name) != 0
+
+    def plane(self, values: Any, image: Any, name: str) -> Any:
+        """Values of (H, W) or the image's shape as (1 or frames, H, W), of the image's library."""
+        like = _like(values, image, name)
         shape = tuple(like.shape)
         _, height, width = self.stack
         if shape == self.shape:
-            return self.frames(like) != 0
+            return self.frames(like)
         if len(self.shape) > 2 and shape == (height, width):
-            return like.reshape((1, height, width)) != 0
+            return like.reshape((1, height, width))
         raise ValueError(
             f"{name} must have shape {(height, width)} or the image's {self.shape}, got {shape}; "
             "give one plane for all frames or one for each"
@@ -163,16 +179,16 @@ def _like(mask: Any, image: Any, name: str) -> Any:
     return mask if wanted == "numpy" else namespace(image).asarray(mask)
 
 
-def layout(shape: tuple[int, ...], axes: str | None = None) -> Layout:
+def layout(shape: tuple[int, ...], axes: str | None = None, name: str = "image") -> Layout:
     """Read a shape: (H, W), (1, H, W), (B, 1, H, W), or whatever `axes` spells out."""
-    found = _guessed(shape) if axes is None else _spelled(shape, axes)
+    found = _guessed(shape, name) if axes is None else _spelled(shape, axes, name)
     _, height, width = found.stack
     if height == 0 or width == 0:
-        raise ValueError(f"image must have at least one row and one column, got shape {shape}")
+        raise ValueError(f"{name} must have at least one row and one column, got shape {shape}")
     return found
 
 
-def _guessed(shape: tuple[int, ...]) -> Layout:
+def _guessed(shape: tuple[int, ...], name: str) -> Layout:
     count = len(shape)
     if count == 2 or (count == 3 and shape[0] == 1) or (count == 4 and shape[1] == 1):
         return Layout(shape, tuple(range(count)))
@@ -180,16 +196,16 @@ def _guessed(shape: tuple[int, ...]) -> Layout:
         advice = "a frame has two axes, depth and scanlines"
     elif count == 3:
         advice = 'for a clip of frames write axes="thw"; for a colour picture, '
-        advice += "usconf.io.gray(image) first"
+        advice += f"usconf.io.gray({name}) first"
     elif count == 4:
         advice = 'for clips of frames write axes="bthw"; for colour pictures, '
-        advice += "usconf.io.gray(image) first"
+        advice += f"usconf.io.gray({name}) first"
     else:
         advice = 'name every axis, e.g. axes="btchw" (c: a channel axis of length 1)'
-    raise ValueError(f"image must be (H, W), (1, H, W) or (B, 1, H, W), got {shape}; {advice}")
+    raise ValueError(f"{name} must be (H, W), (1, H, W) or (B, 1, H, W), got {shape}; {advice}")
 
 
-def _spelled(shape: tuple[int, ...], axes: str) -> Layout:
+def _spelled(shape: tuple[int, ...], axes: str, name: str) -> Layout:
     if not isinstance(axes, str):
         raise TypeError(f'axes must be a string such as "thw", got {type(axes).__name__}')
     distinct = len(set(axes)) == len(axes) and set(axes) <= set(LETTERS)
@@ -200,12 +216,12 @@ def _spelled(shape: tuple[int, ...], axes: str) -> Layout:
         )
     if len(axes) != len(shape):
         raise ValueError(
-            f"axes must name each of the image's {len(shape)} axes, got {axes!r} for shape {shape}"
+            f"axes must name each of the {name}'s {len(shape)} axes, got {axes!r} for shape {shape}"
         )
     if "c" in axes and shape[axes.index("c")] != 1:
         raise ValueError(
             f"axes may call an axis c (channel) when its length is 1, got {axes!r} for shape "
-            f"{shape}; turn colour into gray with usconf.io.gray(image)"
+            f"{shape}; turn colour into gray with usconf.io.gray({name})"
         )
     leading = [axis for axis, letter in enumerate(axes) if letter not in "hw"]
     return Layout(shape, (*leading, axes.index("h"), axes.index("w")))
@@ -236,6 +252,13 @@ def restored(array: Any, like: Any) -> Any:
     if kind(array) == "numpy" and kind(like) == "torch":
         return namespace(like).from_numpy(array)
     return array
+
+
+def on_host(array: Any) -> np.ndarray:
+    """The values as a NumPy array, copied from a device where they lie on one."""
+    if kind(array) == "torch":
+        return handy(array.cpu())
+    return array.get() if kind(array) == "cupy" else array
 
 
 def empty(like: Any, shape: tuple[int, ...], dtype: str) -> Any:

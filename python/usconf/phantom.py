@@ -1,10 +1,13 @@
-"""A synthetic B-mode picture, so that the first command works with nothing at hand."""
+"""Synthetic B-mode pictures, so that the first command works with nothing at hand."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
+
+from .geometry import Sector
+from .scan_conversion import to_scan
 
 # A 7.5 MHz linear probe: 38 mm wide, 40 mm deep.
 _WIDTH_MM = 38.0
@@ -99,6 +102,51 @@ def demo_frame(height: int = 384, width: int = 384, seed: int = 0) -> np.ndarray
     decibel = 10 * np.log10(power + 1e-20) + 2 * _FREQUENCY_MHZ * _TGC * depth / 10
     picture = decibel[:height, side : side + width]
     return np.rint(255 * np.clip(1 + picture / _DYNAMIC_RANGE_DB, 0, 1)).astype(np.uint8)
+
+
+def demo_fan(height: int = 480, width: int = 640, seed: int = 0) -> tuple[np.ndarray, Sector]:
+    """Make a convex probe's picture: the body of `demo_frame`, scan-converted on black.
+
+    Parameters
+    ----------
+    height, width : int, optional
+        Size of the picture, each at least 64; default 480 x 640.
+    seed : int, optional
+        As for `demo_frame`.
+
+    Returns
+    -------
+    image : numpy.ndarray
+        ``(height, width)`` uint8, 0 outside the fan.
+    geometry : Sector
+        Where the beams run in it, in pixels: 64 degrees, the face at a quarter of the depth.
+
+    Raises
+    ------
+    ValueError
+        If a length is below 64.
+
+    Examples
+    --------
+    >>> from usconf.phantom import demo_fan
+    >>> image, geometry = demo_fan(96, 128)
+    >>> image.shape, geometry.kind
+    ((96, 128), 'sector')
+    """
+    for name, length in (("height", height), ("width", width)):
+        if length < 64:
+            raise ValueError(f"{name} must be at least 64, got {length!r}; 480 x 640 is usual")
+    half, face = np.deg2rad(32.0), 0.25
+    # The whole fan with a margin, whichever way the picture is longer.
+    margin = 0.04 * height
+    r_max = float(
+        min((height - 2 * margin) / (1 - face * np.cos(half)), 0.48 * width / np.sin(half))
+    )
+    apex = ((width - 1) / 2, margin - face * r_max * float(np.cos(half)))
+    geometry = Sector(apex, face * r_max, r_max, -float(half), float(half))
+    grid = geometry.beam_grid((height, width))
+    beams = demo_frame(grid.n_samples, grid.n_lines, seed)
+    return to_scan(beams, geometry, (height, width)).image, geometry
 
 
 def _look(

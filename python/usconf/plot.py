@@ -42,7 +42,14 @@ _LIGHTNESS_SHARE = 0.8
 _CHROMA_SHARE = 1.5
 
 
-def overlay(image: Any, confidence: Any, *, colormap: str = "dusk", alpha: float = 0.6) -> Any:
+def overlay(
+    image: Any,
+    confidence: Any,
+    *,
+    colormap: str = "dusk",
+    alpha: float = 0.6,
+    support: Any = None,
+) -> Any:
     """Tint an image where confidence is low; where it is 1 the image stays gray.
 
     Parameters
@@ -56,6 +63,9 @@ def overlay(image: Any, confidence: Any, *, colormap: str = "dusk", alpha: float
         "dusk" (default): violet at 0 through rose to amber; "ember": red to yellow.
     alpha : float, optional
         Strength of the tint at confidence 0, in [0, 1]; default 0.6.
+    support : array_like, optional
+        ``(H, W)`` or the image's shape, nonzero where there is echo, such as `usconf.fit_fan`'s
+        ``.support``; the rest stays gray. Default: everywhere.
 
     Returns
     -------
@@ -94,6 +104,14 @@ def overlay(image: Any, confidence: Any, *, colormap: str = "dusk", alpha: float
             "usconf.confidence returns it"
         )
     levels = np.rint(trust * np.float32(255)).astype(np.uint8)
+    if support is not None:
+        echo = np.asarray(support)
+        if echo.shape not in (pixels.shape, pixels.shape[-2:]):
+            raise ValueError(
+                f"support must have shape {pixels.shape[-2:]} or the image's {pixels.shape}, got "
+                f"{echo.shape}; fit_fan and fit_support return one"
+            )
+        levels = np.where(echo != 0, levels, np.uint8(255))
     return _tinted(colormap, float(alpha))[pixels, levels]
 
 
@@ -103,6 +121,7 @@ def show(
     *,
     colormap: str = "dusk",
     alpha: float = 0.6,
+    support: Any = None,
     spacing_mm: tuple[float, float] | None = None,
 ) -> Any:
     """Draw image, map and overlay side by side with matplotlib.
@@ -111,7 +130,7 @@ def show(
     ----------
     image, confidence : array_like
         One frame ``(H, W)`` and its map.
-    colormap, alpha
+    colormap, alpha, support
         As in `overlay`; the map itself is drawn in gray, white = trustworthy.
     spacing_mm : tuple of float, optional
         Row and column spacing; axes are then in mm with the right aspect.
@@ -134,7 +153,7 @@ def show(
     >>> from usconf.plot import show
     >>> figure = show(np.eye(8), np.eye(8))  # doctest: +SKIP
     """
-    tinted = overlay(image, confidence, colormap=colormap, alpha=alpha)
+    tinted = overlay(image, confidence, colormap=colormap, alpha=alpha, support=support)
     if tinted.ndim != 3:
         raise ValueError(
             f"image must be one frame (H, W), got {np.asarray(image).shape}; pick a frame"

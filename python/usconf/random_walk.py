@@ -7,7 +7,7 @@ import math
 import numbers
 from typing import Any, NamedTuple
 
-from . import arrays, memory, seeds
+from . import arrays, margins, memory, seeds
 from .walk import SOLVERS, VARIANTS, Walk
 
 
@@ -37,11 +37,11 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 }
 
 
-def check_choices(**chosen: Any) -> None:
+def check_choices(choices: dict[str, tuple[Any, ...]] = CHOICES, /, **chosen: Any) -> None:
     """ValueError for a word that is none of its argument's."""
     for name, value in chosen.items():
-        if not any(value is word or value == word for word in CHOICES[name]):
-            words = ", ".join(repr(word) for word in CHOICES[name])
+        if not any(value is word or value == word for word in choices[name]):
+            words = ", ".join(repr(word) for word in choices[name])
             raise ValueError(f"{name} must be one of {words}, got {value!r}; see the docstring")
 
 
@@ -115,7 +115,7 @@ def inspect(walk: Walk, mask: Any, sink_mask: Any, mode: str, nan: str) -> Walk:
     """Check the pixels and place the seeds; mode RF: replace the pixels by their envelope."""
     valid = seeds.valid_pixels(walk.image, mask, nan)
     if mode == "B" and valid is None:
-        seeds.warn_of_margins(walk.image)
+        margins.warn_of_margins(walk.image)
     labels = seeds.plant(walk.image, valid, walk.sink, sink_mask, mode)
     if mode == "RF":
         scaled = seeds.intensity(walk.image, valid, mode)
@@ -219,7 +219,8 @@ def random_walk(
     Warns
     -----
     UserWarning
-        If the first row is black (mode "B", no mask): most likely a margin, not the transducer.
+        If the picture is a fan, or its first row is black (mode "B", no mask): the first row is
+        then not the transducer. `usconf.confidence` with ``geometry=`` sees to both.
 
     Notes
     -----

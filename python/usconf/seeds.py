@@ -1,4 +1,4 @@
-"""Which pixels are valid, sources, sinks (step 7); and the pictures that make no sense.
+"""Which pixels are valid, sources, sinks (step 7).
 
 Karamalis et al., Medical Image Analysis 16 (2012) 1101-1112, in the form of the authors' MATLAB
 code. Works on NumPy, CuPy and torch alike: `xp` is the module of the array.
@@ -21,24 +21,20 @@ FREE, SOURCE, SINK, OUTSIDE = range(4)  # csrc/kernels.h
 
 EPSILON = 2.0**-52  # step 1, as MATLAB's eps
 
-# Black margins of real pictures hold noise up to 9 of 255. Samples per axis that tell the range.
-BLACK = 0.05
-SAMPLES = 64
 
-
-def valid_pixels(image: Any, mask: Any, nan: str) -> Any:
+def valid_pixels(image: Any, mask: Any, nan: str, name: str = "image") -> Any:
     """(1 or frames, H, W) booleans, or None where all pixels are valid.
 
     image: (frames, H, W); mask: (1 or frames, H, W) booleans or None.
     """
     if nan == "raise" or not arrays.is_floating(image):
-        check_finite(image, mask)
+        check_finite(image, mask, name)
         return mask
     finite = arrays.namespace(image).isfinite(image)
     return finite if mask is None else finite & mask
 
 
-def check_finite(image: Any, valid: Any) -> None:
+def check_finite(image: Any, valid: Any, name: str = "image") -> None:
     """ValueError that counts and locates NaN and Inf among the valid pixels."""
     if not arrays.is_floating(image):
         return
@@ -54,28 +50,9 @@ def check_finite(image: Any, valid: Any) -> None:
     frame, inside = divmod(first, image.shape[1] * image.shape[2])
     row, column = divmod(inside, image.shape[2])
     raise ValueError(
-        f"image must be finite, got {count} NaN or infinite pixel(s), the first at row {row}, "
+        f"{name} must be finite, got {count} NaN or infinite pixel(s), the first at row {row}, "
         f'column {column} of frame {frame}; nan="mask" treats them as invalid pixels'
     )
-
-
-def warn_of_margins(image: Any) -> None:
-    """UserWarning when the first row, the source of step 7, is a black margin."""
-    if 0 in image.shape:
-        return
-    brightest = extremes(image[:, :1], None)[1][:, 0, 0]
-    height, width = image.shape[1:]
-    low, high = extremes(image[:, :: -(-height // SAMPLES), :: -(-width // SAMPLES)], None)
-    low, high = low[:, 0, 0], high[:, 0, 0]
-    # Weighed so that no difference is taken: it may overflow, which the core refuses.
-    dark = brightest <= (1 - BLACK) * low + BLACK * high
-    if bool(((high > low) & dark).any()):
-        warnings.warn(
-            "image has a black first row, where the transducer should be: the map would be "
-            "meaningless; crop the margins to the beam's support (fit_support) or pass mask=",
-            UserWarning,
-            stacklevel=2,
-        )
 
 
 def extremes(image: Any, valid: Any) -> tuple[Any, Any]:

@@ -292,6 +292,8 @@ T __shfl_up_sync(unsigned mask, T v, unsigned by, emulated_place at = emulated_p
 using std::max;
 using std::min;
 
+inline float rsqrtf(float v) { return 1.0f / std::sqrt(v); }
+
 // Fibers change places at barriers only, so plain arithmetic is atomic.
 template <class T>
 T atomicAdd(T* p, T v) {

@@ -3,6 +3,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <array>
+
 #include "cuda/launch.h"
 #include "kernels.h"
 
@@ -71,6 +74,28 @@ void random_walk_edges(const py::args& a) {
   cuda::random_walk_edges(c.problem, c.options, at<double>(extra(a, 0)), c.stream);
 }
 
+// The argument list of _core.scan_conversion.
+void scan_conversion(int direction, bool nearest, bool transpose, int scalar, int frames, int kind,
+                     const std::array<double, 10>& values, int samples, int lines, int height,
+                     int width, std::uintptr_t source, std::uintptr_t target, std::uintptr_t mask,
+                     int threads, int device, std::uintptr_t stream) {
+  ScanConversion c{};
+  c.direction = static_cast<Direction>(direction);
+  c.nearest = nearest;
+  c.transpose = transpose;
+  c.scalar = static_cast<Scalar>(scalar);
+  c.frames = frames;
+  c.geometry.kind = static_cast<BeamKind>(kind);
+  std::copy(values.begin(), values.end(), c.geometry.values);
+  c.samples = samples, c.lines = lines, c.height = height, c.width = width;
+  c.source = at<const void>(source);
+  c.target = at<void>(target);
+  c.mask = at<std::uint8_t>(mask);
+  c.threads = threads;
+  const cuda::DeviceGuard guard(device);
+  cuda::scan_conversion(c, at<void>(stream));
+}
+
 }  // namespace
 }  // namespace usconf
 
@@ -85,6 +110,7 @@ PYBIND11_MODULE(_emulated, m) {
     const Call c = parse(a, 0);
     return cuda::random_walk_memory(c.problem, c.options);
   });
+  m.def("scan_conversion", &scan_conversion);
   m.def("clear_cache", &cuda::clear_cache);
   m.def("set_thread_order", [](int order) {
     if (order < 0 || order > 2) throw py::value_error("order must be 0, 1 or 2");

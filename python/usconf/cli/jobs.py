@@ -14,11 +14,15 @@ JOURNAL = "usconf-map.jsonl"
 
 
 class Job(NamedTuple):
-    """One input and the places of its map and overlay (without the overlay's suffix)."""
+    """One input, the place of its map, and how the names of what goes beside it begin."""
 
     source: Path
     target: Path
-    overlay: Path
+    stem: Path
+
+    def beside(self, ending: str) -> Path:
+        """Return the place of another output, such as the overlay."""
+        return self.stem.with_name(self.stem.name + ending)
 
 
 class Journal:
@@ -120,7 +124,7 @@ def plan(files: Sequence[tuple[Path, Path]], output: Path, kind: str) -> list[Jo
                 f"INPUT must not hold two files for one map, got {taken[target]} and {source} "
                 f"for {target}; map them into separate folders"
             )
-        jobs.append(Job(source, target, target.with_name(f"{stem}_overlay")))
+        jobs.append(Job(source, target, target.with_name(stem)))
     return jobs
 
 

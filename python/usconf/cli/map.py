@@ -18,6 +18,8 @@ from .progress import Progress, Warned
 
 FORMATS = ("same", "png", "tif", "npy", "mha", "nii.gz", "dcm", "mp4")
 
+_GEOMETRY = "_geometry.json"
+
 # Frames of a clip given to the core at once: enough for every thread, little memory.
 _CHUNK = 32
 
@@ -79,6 +81,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--colormap", choices=plot.COLORMAPS, help="of the overlay; default dusk")
     parser.add_argument("--overwrite", action="store_true", help="map again what is done already")
     parser.add_argument("--threads", type=int, metavar="N", help="default: all cores")
+    parser.add_argument(
+        "--geometry",
+        metavar="auto|FILE",
+        help="where the beams run: fitted to each picture and written beside its map, or a file "
+        "written so, corrected by hand; default: the columns are the beams",
+    )
     method = parser.add_argument_group("method (defaults: see usconf.confidence)")
     method.add_argument("--method", default="random_walk", help="default: random_walk")
     method.add_argument("--preset", help="monai (default), beyond_shadows, duque2023")
@@ -101,6 +109,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.demo:
         if arguments.inputs:
             error("--demo takes no INPUT")
+        if arguments.geometry not in (None, "auto"):
+            error(f"--demo takes --geometry auto only, got {arguments.geometry}")
         return _demo(arguments, parameters)
     if not arguments.inputs:
         error("give at least one INPUT, or --demo")
@@ -114,7 +124,8 @@ def _run(arguments: argparse.Namespace) -> int:
         error(f"--format must be left out when -o names a file, got {arguments.format}")
     if one_file:
         source = arguments.inputs[0]
-        jobs = [Job(source, output, output.with_name(output.name.split(".")[0] + "_overlay"))]
+        stem = output.with_name(output.name.split(".")[0])
+        jobs = [Job(source, output, stem)]
         return _Run(arguments, parameters, None).all(jobs)
     if output.exists() and not output.is_dir():
         error(f"-o must be a folder or end in a kind of picture, got the file {output}")
@@ -139,6 +150,8 @@ def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
         if arguments.threads is not None:
             usconf.set_num_threads(arguments.threads)
         usconf.confidence(np.arange(1, 257, dtype=np.float32).reshape(16, 16), **parameters)
+        if arguments.geometry not in (None, "auto"):
+            arguments.geometry = _geometry(arguments.geometry)
         if arguments.sink_mask is not None:
             if arguments.sink is not None:
                 raise ValueError("--sink-mask takes the place of --sink; give one of them")
@@ -148,6 +161,16 @@ def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
     except (ValueError, TypeError, OSError) as problem:
         _usage(arguments, str(problem))
     return parameters
+
+
+def _geometry(name: str) -> Any:
+    try:
+        return usconf.geometry.load(name)
+    except OSError as problem:
+        raise ValueError(
+            f"--geometry must be auto or a geometry's file, got {name!r} ({problem.strerror}); "
+            "--geometry auto writes one beside the map"
+        ) from None
 
 
 def _usage(arguments: argparse.Namespace, text: str) -> NoReturn:
@@ -168,6 +191,9 @@ def _settings(arguments: argparse.Namespace, parameters: dict[str, Any]) -> dict
         path = getattr(arguments, name)
         if path is not None:
             settings[name] = [str(path.resolve()), path.stat().st_mtime_ns]
+    if arguments.geometry is not None:
+        given = arguments.geometry
+        settings["geometry"] = given if isinstance(given, str) else given.to_dict()
     settings.update(version=usconf.__version__, bits=arguments.bits,
                     overlay=arguments.overlay, colormap=arguments.colormap)  # fmt: skip
     return settings
@@ -221,23 +247,49 @@ class _Run:
     def _map(self, job: Job, progress: Progress) -> tuple[list[Path], int]:
         picture = io.read(job.source)
         count = len(picture.frames)
+        geometry = self._arguments.geometry
+        support = None
+        if geometry == "auto":
+            fitted = _fit(picture)
+            geometry, support = fitted.geometry, fitted.support
+            self._keep_corrections(job.beside(_GEOMETRY), geometry)
+            progress.say(f"{job.source}: {geometry}, residual {fitted.residual:.1f} px")
+        elif geometry is not None:
+            rows, columns = np.indices(picture.frames.shape[1:])
+            support = geometry.contains(columns, rows)
         maps = np.empty(picture.frames.shape, np.float32)
         for first in range(0, count, _CHUNK):
             if count > _CHUNK:
                 progress.note(f"{job.source.name} frame {first}/{count}")
             chunk = slice(first, first + _CHUNK)
             maps[chunk] = usconf.confidence(
-                picture.frames[chunk], axes="thw", **self._parameters_of(chunk, count)
+                picture.frames[chunk],
+                axes="thw",
+                geometry=geometry,
+                **self._parameters_of(chunk, count),
             )
         job.target.parent.mkdir(parents=True, exist_ok=True)
         outputs = [job.target]
         io.write(job.target, maps, like=picture, bits=self._arguments.bits)
+        if self._arguments.geometry == "auto":
+            outputs.append(job.beside(_GEOMETRY))
+            geometry.save(outputs[-1])
         if self._arguments.overlay:
-            outputs.append(job.overlay.with_name(job.overlay.name + _overlay_suffix(picture)))
+            outputs.append(job.beside("_overlay" + _overlay_suffix(picture)))
             colormap = self._arguments.colormap or plot.COLORMAPS[0]
-            tinted = plot.overlay(picture.frames, maps, colormap=colormap)
-            io.write(outputs[1], tinted, like=picture)
+            tinted = plot.overlay(picture.frames, maps, colormap=colormap, support=support)
+            io.write(outputs[-1], tinted, like=picture)
         return outputs, count
+
+    def _keep_corrections(self, path: Path, fitted: Any) -> None:
+        """ValueError rather than write a fit over a file that a person has changed."""
+        if self._arguments.overwrite or not path.exists():
+            return
+        if usconf.geometry.load(path) != fitted:
+            raise ValueError(
+                f"{path} must hold the fit or be absent, got another geometry; "
+                "--geometry FILE uses it, --overwrite replaces it"
+            )
 
     def _parameters_of(self, chunk: slice, count: int) -> dict[str, Any]:
         """Masks of a whole clip are cut like its frames."""
@@ -249,28 +301,49 @@ class _Run:
         }
 
 
+def _fit(picture: io.Picture) -> Any:
+    """The fan or frame of a picture, in mm and within its region where DICOM gives them."""
+    spacing = picture.spacing_mm
+    tissue = [region for region in picture.meta.get("regions", ()) if region.spacing_mm]
+    return usconf.geometry.fit(
+        picture.frames,
+        axes="thw",
+        region=tissue[0][:4] if len(tissue) == 1 else None,
+        spacing=None if spacing is None else (spacing[1], spacing[0]),
+    )
+
+
 def _overlay_suffix(picture: io.Picture) -> str:
     return ".png" if len(picture.frames) == 1 else ".mp4"
 
 
 def _demo(arguments: argparse.Namespace, parameters: dict[str, Any]) -> int:
-    from ..phantom import demo_frame
+    from ..phantom import demo_fan, demo_frame
 
     folder = arguments.output
     suffix = "png" if arguments.format == "same" else arguments.format
     try:
-        frame = demo_frame()
+        frame = demo_frame() if arguments.geometry is None else demo_fan()[0]
+        support = None
+        if arguments.geometry is not None:
+            fitted = usconf.geometry.fit(frame)
+            support = fitted.support
+            parameters["geometry"] = fitted.geometry
         # The first call of a process plans the elimination; later ones are the rule.
         usconf.confidence(frame, **parameters)
         start = time.perf_counter()
         confidence = usconf.confidence(frame, **parameters)
         milliseconds = 1000 * (time.perf_counter() - start)
-        tinted = plot.overlay(frame, confidence, colormap=arguments.colormap or plot.COLORMAPS[0])
+        colormap = arguments.colormap or plot.COLORMAPS[0]
+        tinted = plot.overlay(frame, confidence, colormap=colormap, support=support)
         folder.mkdir(parents=True, exist_ok=True)
         for name, pixels in (("demo.png", frame), (f"demo_map.{suffix}", confidence),
                              ("demo_overlay.png", tinted)):  # fmt: skip
             io.write(folder / name, pixels, bits=arguments.bits)
             print(folder / name)
+        if arguments.geometry is not None:
+            fitted.geometry.save(folder / f"demo{_GEOMETRY}")
+            print(folder / f"demo{_GEOMETRY}")
     except (OSError, ValueError, TypeError, MemoryError, ImportError, RuntimeError) as problem:
         print(f"usconf: error: {problem}", file=sys.stderr)
         return 1

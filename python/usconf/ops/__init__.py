@@ -6,5 +6,6 @@ Importing this module registers them as ``torch.ops.usconf.*``.
 from __future__ import annotations
 
 from .random_walk import random_walk
+from .scan_conversion import to_beam, to_scan
 
-__all__ = ["random_walk"]
+__all__ = ["random_walk", "to_beam", "to_scan"]

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import arrays, memory, seeds
+from .. import arrays, margins, memory, seeds
 from ..random_walk import Preset, check_choices, check_sink_mask, number, resolve
 from ..walk import TRAILER, Walk
 
@@ -185,7 +185,7 @@ def _seeds(
     )
     valid = seeds.valid_pixels(pixels, planes[1], nan)
     if mode == "B" and valid is None:
-        seeds.warn_of_margins(pixels)
+        margins.warn_of_margins(pixels)
     labels = seeds.plant(pixels, valid, sink, planes[0], mode)
     if labels is None:
         labels = seeds.first_and_last(pixels)
@@ -231,7 +231,7 @@ def _factored(
     if labels is None:  # else they were made from checked pixels
         pixels = arrays.handy(walk.image)
         seeds.check_finite(pixels, None)
-        seeds.warn_of_margins(pixels)
+        margins.warn_of_margins(pixels)
     maps, factor = walk.solve(chosen, keep and walk.keeps(chosen, memory_limit))
     if factor is None:
         factor = image.new_empty(1, dtype=torch.uint8)
