@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import usconf
 from PIL import Image, ImageDraw, ImageFont
-from usconf.phantom import demo_frame
+from usconf.phantom import demo_fan, demo_frame
 from usconf.plot import overlay
 
 IMAGES = Path(__file__).resolve().parent / "images"
 GAP, CAPTION = 8, 26
+# Border, beams and probe face as geometry.plot draws them.
+BORDER, BEAMS, FACE = "#E69F00", "#56B4E9", "#F0E442"
 
 
 def rgb(picture: np.ndarray) -> np.ndarray:
@@ -43,9 +45,84 @@ def beside(panels: dict[str, np.ndarray], path: Path) -> None:
     print(path, f"{path.stat().st_size / 1000:.0f} kB")
 
 
+def outlined(picture: np.ndarray, geometry: usconf.geometry.Geometry) -> np.ndarray:
+    """The picture with border, probe face and seven beams drawn in, (H, W, 3)."""
+    x, z = geometry.to_pixels().positions(geometry.beam_grid(picture.shape, (161, 161)))
+    lines = [(x[:, column], z[:, column], BEAMS, 3) for column in range(20, 160, 20)]
+    lines += [(x[at], z[at], BORDER, 6) for at in (np.s_[:, 0], np.s_[:, -1], np.s_[-1])]
+    lines.append((x[0], z[0], FACE, 6))
+    # Drawn four times as large and shrunk: Pillow's own lines are jagged.
+    height, width = picture.shape
+    layer = Image.new("RGBA", (4 * width, 4 * height))
+    draw = ImageDraw.Draw(layer)
+    for across, down, colour, breadth in lines:
+        points = np.rint(4 * np.stack([across, down], axis=1) + 2)
+        draw.line(list(map(tuple, points.tolist())), fill=colour, width=breadth, joint="curve")
+    layer = layer.resize((width, height), Image.Resampling.BOX)
+    canvas = Image.fromarray(rgb(picture)).convert("RGBA")
+    return np.asarray(Image.alpha_composite(canvas, layer).convert("RGB"))
+
+
+def screenshot(picture: np.ndarray, writing: str) -> np.ndarray:
+    """The picture as screens show it: with writing, a depth ruler and a focus mark."""
+    canvas = Image.fromarray(picture)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((6, 4), writing, fill=190, font=ImageFont.load_default(12))
+    width, height = canvas.size
+    for row in range(12, height - 4, 22):
+        draw.line((width - 16, row, width - 10, row), fill=170)
+    draw.polygon(((width - 24, 150), (width - 18, 154), (width - 24, 158)), fill=220)
+    return np.asarray(canvas)
+
+
+def fan_pictures() -> None:
+    """Pictures of docs/geometry.md; the first one is README's too."""
+    image, _ = demo_fan(288, 384)
+    confidence, fan = usconf.confidence(image, geometry="auto", return_geometry=True)
+    support = usconf.fit_fan(image).support
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it looks like a fan: what this picture is about
+        columns = usconf.confidence(image)
+    beside(
+        {
+            "image of a convex probe": image,
+            "without geometry: wrong": columns,
+            'geometry="auto"': confidence,
+            "overlay": overlay(image, confidence, support=support),
+        },
+        IMAGES / "fan.png",
+    )
+    # Not the default grid but the picture's shape: panels of one size.
+    beams = usconf.to_beam(image, fan, image.shape).image
+    map = usconf.confidence(beams)
+    beside(
+        {
+            "image, and where its beams run": outlined(image, fan),
+            "to_beam: one column per beam": beams,
+            "map of the beams": map,
+            "to_scan: the map rolled back": usconf.to_scan(map, fan, image.shape).image,
+        },
+        IMAGES / "beams.png",
+    )
+    screen = screenshot(image, "C5-2\nAbd 12 cm\nGn 54\nMI 0.9")
+    framed = np.zeros_like(image)
+    framed[24:272, 100:348] = demo_frame(248, 248)
+    framed = screenshot(framed, "L12-5\nMSK 4 cm\nGn 61\nMI 0.8")
+    beside(
+        {
+            "screenshot, convex probe": screen,
+            "fit_fan": outlined(screen, usconf.fit_fan(screen).geometry),
+            "screenshot, linear probe": framed,
+            "fit_support": outlined(framed, usconf.fit_support(framed).geometry),
+        },
+        IMAGES / "fit.png",
+    )
+
+
 def main() -> None:
     """Write every picture that a page shows."""
     IMAGES.mkdir(exist_ok=True)
+    fan_pictures()
     frame = demo_frame()
     confidence = usconf.confidence(frame)
     beside(
