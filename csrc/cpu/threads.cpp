@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
@@ -25,6 +26,10 @@ void relax() {
 #endif
 }
 
+// A worker looks for the next region this long before it sleeps: waking a sleeper takes 20 us, as
+// long as resampling a frame, and small calls tend to follow one another.
+constexpr auto alertness = std::chrono::microseconds(50);
+
 // Workers sleep on a condition variable between regions. Never destroyed: threads of a library
 // cannot be joined safely while the interpreter goes down, and after fork the child has none of
 // them.
@@ -36,7 +41,7 @@ struct Pool {
   std::vector<std::thread> workers;
   const std::function<void(const Team&)>* body = nullptr;
   int size = 0;
-  unsigned generation = 0;
+  std::atomic<unsigned> generation{0};
   std::atomic<int> running{0};
   Meeting meeting;
   std::exception_ptr failure;
@@ -68,9 +73,18 @@ struct Pool {
     return size;
   }
 
+  void linger(unsigned seen) const {
+    const auto end = std::chrono::steady_clock::now() + alertness;
+    do {
+      for (int i = 0; i < 16; ++i, relax())
+        if (generation.load(std::memory_order_relaxed) != seen) return;
+    } while (std::chrono::steady_clock::now() < end);
+  }
+
   void work(int index) {
     unsigned seen = 0;
     for (;;) {
+      linger(seen);
       int members;
       {
         std::unique_lock<std::mutex> lock(mutex);

@@ -24,6 +24,8 @@ _SPELLED = {np.dtype(name): name for name in SCALARS}
 
 def kind(array: Any, name: str = "image") -> str:
     """'numpy', 'cupy' or 'torch'; TypeError for anything else."""
+    if type(array) is np.ndarray:
+        return "numpy"
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(
             f"{name} must be a plain array, got a masked one; "
@@ -234,6 +236,9 @@ def ready(array: Any) -> Any:
             array = cast(array, "float32")
         return array.detach().contiguous()
     if kind(array) == "numpy":
+        flags = array.flags
+        if flags.c_contiguous and flags.aligned and array.dtype.isnative:
+            return array
         return np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
     return namespace(array).ascontiguousarray(array)
 

@@ -57,6 +57,10 @@ def whole(name: str, value: Any, least: int, advice: str) -> int:
 
 def sizes(name: str, value: Any, least: int, words: tuple[str, str]) -> tuple[int, int]:
     """Two ints of at least `least`, named after `words` in errors."""
+    if type(value) is tuple and len(value) == 2:  # the usual case, on every call of an operator
+        first, second = value
+        if type(first) is int and type(second) is int and first >= least and second >= least:
+            return first, second
     advice = f"pass ({words[0]}, {words[1]})"
     if isinstance(value, (str, bytes)) or not hasattr(value, "__len__") or len(value) != 2:
         raise ValueError(f"{name} must be two integers, got {value!r}; {advice}")
