@@ -323,6 +323,21 @@ def test_monai_sinks(frames, sink, mode):
 @pytest.mark.slow
 @pytest.mark.monai
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["B", "RF"])
+@pytest.mark.parametrize("sink", SINKS)
+@pytest.mark.parametrize("name", WINDOWS)
+def test_monai_windows(frames, name, sink, mode):
+    image = np.ascontiguousarray(frames(name)[WINDOWS[name]])
+    chosen = sink_mask(image.shape, sink)
+    expected = monai_map(image, sink, chosen, mode)
+    for dtype, tolerance in TOLERANCE.items():
+        ours = usconf.random_walk(image, sink=sink, sink_mask=chosen, mode=mode, dtype=dtype)
+        assert gap(ours, expected) <= tolerance
+
+
+@pytest.mark.slow
+@pytest.mark.monai
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", WINDOWS)
 def test_monai_whole_frames(frames, name):
     image = frames(name)
