@@ -206,9 +206,9 @@ def geometries(draw):
         apex = width / 2 * (1 + draw(number)) * unit[0], size * (draw(number) - 0.4) * unit[1]
         return usconf.Sector(apex, r_min, r_max, middle - half, middle + half, scale), (
             height, width), beam  # fmt: skip
-    # corners of a square, each moved by less than a third of it: convex
+    # corners of a square, each moved by less than a quarter of it: convex
     moved = [
-        ((x + 0.3 * draw(number)) * width * unit[0], (z + 0.3 * draw(number)) * height * unit[1])
+        ((x + 0.24 * draw(number)) * width * unit[0], (z + 0.24 * draw(number)) * height * unit[1])
         for x, z in ((0, 0), (1, 0), (1, 1), (0, 1))
     ]
     if draw(st.booleans()):
