@@ -43,7 +43,7 @@ build() {
 
 sanitize() {
   command -v compute-sanitizer || { echo "needs compute-sanitizer (CUDA toolkit)"; return 1; }
-  for operator in random_walk scan_conversion; do
+  for operator in random_walk scan_conversion dag; do
     for tool in memcheck racecheck; do
       compute-sanitizer --tool $tool --error-exitcode 9 \
         "$PYTHON" benchmarks/bench_${operator}_gpu.py --validate || return 1
@@ -54,7 +54,7 @@ sanitize() {
 # One operator that fails must not keep the other's figures away.
 measure() {
   local status=0
-  for operator in random_walk scan_conversion; do
+  for operator in random_walk scan_conversion dag; do
     "$PYTHON" benchmarks/bench_${operator}_gpu.py --output "$result-${operator//_/-}-gpu.json" ||
       status=1
   done
@@ -66,10 +66,10 @@ export PYTHON ARCHITECTURES=${ARCHITECTURES:-native}
 export result=$OUT/$(date -u +%Y-%m-%d)
 for word in ${*:-build tests sanitize time}; do
   case $word in
-    build) stage build 200 bash -c build ;;
-    tests) stage tests 150 "$PYTHON" -m pytest -q -p no:cacheprovider -m "cuda or cupy or torch" ;;
-    sanitize) stage sanitize 145 bash -c sanitize ;;
-    time) stage time 95 bash -c measure ;;
+    build) stage build 190 bash -c build ;;
+    tests) stage tests 145 "$PYTHON" -m pytest -q -p no:cacheprovider -m "cuda or cupy or torch" ;;
+    sanitize) stage sanitize 140 bash -c sanitize ;;
+    time) stage time 120 bash -c measure ;;
     *) echo "stages: build tests sanitize time, got $word" >&2; exit 2 ;;
   esac
 done

@@ -82,14 +82,70 @@ struct ScanConversion {
   /* Invalid pixels of the target become 0; integers are rounded to the nearest. */ \
   void scan_conversion(const ScanConversion&, void* stream);
 
+struct DagProblem {
+  const void* image;  // (frames, height, width) of `scalar`
+  Scalar scalar;
+  int frames, height, width;
+  const std::uint8_t* valid;  // (frames or 1, height, width), nonzero = valid; null: all
+  bool valid_shared;          // one plane for all frames
+  double xi, alpha, var, power;
+  int half_width;
+  int variant;              // 0 corrected, 1 hung2021 (takes no mask); see dag_pixels
+  bool normalise;           // scale each frame's valid pixels to [0, 1]; false: the image is f
+  const double* reference;  // (frames or 1, height): what C is clamped to and divided by; or null
+  bool reference_shared;
+  const float* needle;    // (frames or 1, height, width), or null
+  const float* artifact;  // likewise
+  bool artifact_shared;   // one needle and one artifact for all frames
+};
+
+struct DagOptions {
+  bool double_map;  // map, d_map and d_image are double; else float
+  int threads;      // CPU only
+};
+
+#define USCONF_DAG_OPERATOR                                                                     \
+  /* map (frames, height, width) */                                                             \
+  void dag(const DagProblem&, const DagOptions&, void* map, void* stream);                      \
+  /* map: the forward's result; d_image like map (null: not wanted); d_parameters 4 doubles xi, \
+     alpha, var, power, summed over frames (null: not wanted). */                               \
+  void dag_backward(const DagProblem&, const DagOptions&, const void* map, const void* d_map,   \
+                    void* d_image, double* d_parameters, void* stream);
+
+struct DespeckleProblem {
+  const void* image;  // (frames, height, width) of `scalar`
+  Scalar scalar;
+  int frames, height, width;
+  const std::uint8_t* valid;  // (frames or 1, height, width), nonzero = valid; null: all
+  bool valid_shared;
+  int roi[4];        // rows [0], [1) and columns [2], [3) that q0 is taken from; roi[1] = 0: robust
+  int iterations;    // at most
+  double tolerance;  // stop once mean((E_new - E)^2) is no larger
+  double step;       // 0.1 as published
+  bool double_result;  // result is double, else float
+  int threads;         // CPU only
+};
+
+#define USCONF_DESPECKLE_OPERATOR                                                            \
+  /* Diffused image in the range of the input, (frames, height, width); how many iterations  \
+     each frame took. */                                                                     \
+  void srad(const DespeckleProblem&, void* result, int* iterations_done, void* stream);      \
+  /* Median of the valid pixels of each size x size window, borders replicated; size odd, at \
+     most 15. */                                                                             \
+  void median(const DespeckleProblem&, int size, void* result, void* stream);
+
 namespace cpu {
 USCONF_RANDOM_WALK_OPERATOR
 USCONF_SCAN_CONVERSION_OPERATOR
+USCONF_DAG_OPERATOR
+USCONF_DESPECKLE_OPERATOR
 }  // namespace cpu
 #if defined(USCONF_CUDA)
 namespace cuda {
 USCONF_RANDOM_WALK_OPERATOR
 USCONF_SCAN_CONVERSION_OPERATOR
+USCONF_DAG_OPERATOR
+USCONF_DESPECKLE_OPERATOR
 }  // namespace cuda
 #endif
 

@@ -143,6 +143,90 @@ void scan_conversion(int direction, bool nearest, bool transpose, int scalar, in
   USCONF_DISPATCH(device, scan_conversion, c, pointer<void>(stream));
 }
 
+// The arguments both functions of the DAG map start with.
+#define USCONF_DAG                                                                                \
+  Address image, int scalar, int frames, int height, int width, Address valid, bool valid_shared, \
+      double xi, double alpha, double var, double power, int half_width, int variant,             \
+      bool normalise, Address reference, bool reference_shared, Address needle, Address artifact, \
+      bool artifact_shared, bool double_map, int threads, int device, Address stream
+#define USCONF_DAG_VALUES               \
+  {pointer<const void>(image),          \
+   static_cast<usconf::Scalar>(scalar), \
+   frames,                              \
+   height,                              \
+   width,                               \
+   pointer<const std::uint8_t>(valid),  \
+   valid_shared,                        \
+   xi,                                  \
+   alpha,                               \
+   var,                                 \
+   power,                               \
+   half_width,                          \
+   variant,                             \
+   normalise,                           \
+   pointer<const double>(reference),    \
+   reference_shared,                    \
+   pointer<const float>(needle),        \
+   pointer<const float>(artifact),      \
+   artifact_shared}
+
+void dag(USCONF_DAG, Address map) {
+  const usconf::DagProblem problem USCONF_DAG_VALUES;
+  const usconf::DagOptions options{double_map, threads};
+  USCONF_DISPATCH(device, dag, problem, options, pointer<void>(map), pointer<void>(stream));
+}
+
+void dag_backward(USCONF_DAG, Address map, Address d_map, Address d_image, Address d_parameters) {
+  const usconf::DagProblem problem USCONF_DAG_VALUES;
+  const usconf::DagOptions options{double_map, threads};
+  USCONF_DISPATCH(device, dag_backward, problem, options, pointer<const void>(map),
+                  pointer<const void>(d_map), pointer<void>(d_image), pointer<double>(d_parameters),
+                  pointer<void>(stream));
+}
+
+// The arguments both despeckling functions start with and, but for the result, end with.
+#define USCONF_DESPECKLE \
+  Address image, int scalar, int frames, int height, int width, Address valid, bool valid_shared
+
+std::vector<int> srad(USCONF_DESPECKLE, const std::array<int, 4>& roi, int iterations,
+                      double tolerance, double step, bool double_result, int threads, int device,
+                      Address stream, Address result) {
+  const usconf::DespeckleProblem problem{pointer<const void>(image),
+                                         static_cast<usconf::Scalar>(scalar),
+                                         frames,
+                                         height,
+                                         width,
+                                         pointer<const std::uint8_t>(valid),
+                                         valid_shared,
+                                         {roi[0], roi[1], roi[2], roi[3]},
+                                         iterations,
+                                         tolerance,
+                                         step,
+                                         double_result,
+                                         threads};
+  std::vector<int> done(static_cast<std::size_t>(frames));
+  USCONF_DISPATCH(device, srad, problem, pointer<void>(result), done.data(), pointer<void>(stream));
+  return done;
+}
+
+void median(USCONF_DESPECKLE, int size, bool double_result, int threads, int device, Address stream,
+            Address result) {
+  const usconf::DespeckleProblem problem{pointer<const void>(image),
+                                         static_cast<usconf::Scalar>(scalar),
+                                         frames,
+                                         height,
+                                         width,
+                                         pointer<const std::uint8_t>(valid),
+                                         valid_shared,
+                                         {0, 0, 0, 0},
+                                         0,
+                                         0.0,
+                                         0.0,
+                                         double_result,
+                                         threads};
+  USCONF_DISPATCH(device, median, problem, size, pointer<void>(result), pointer<void>(stream));
+}
+
 void clear_cache() {
   usconf::cpu::clear_cache();
 #if defined(USCONF_CUDA)
@@ -187,6 +271,10 @@ PYBIND11_MODULE(_core, m) {
   m.def("random_walk_backward", &random_walk_backward);
   m.def("random_walk_edges", &random_walk_edges);
   m.def("scan_conversion", &scan_conversion);
+  m.def("dag", &dag);
+  m.def("dag_backward", &dag_backward);
+  m.def("srad", &srad);
+  m.def("median", &median);
   m.def("isa", &usconf::cpu::isa_name);
   m.def("isa_list", &usconf::cpu::isa_list);
   m.def("threads", &usconf::cpu::threads);

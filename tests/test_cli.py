@@ -69,6 +69,17 @@ def test_parameters_reach_the_method(tmp_path, picture):
     assert np.array_equal(np.load(tmp_path / "m.npy"), expected)
 
 
+def test_another_method_and_its_parameters(tmp_path, picture, capsys):
+    np.save(tmp_path / "a.npy", picture)
+    out = tmp_path / "m.npy"
+    options = ("--method", "dag", "--xi", "0.2", "--half-width", "3", "--despeckle", "none")
+    assert status("map", tmp_path / "a.npy", *options, "-o", out) == 0
+    expected = usconf.dag(picture, xi=0.2, half_width=3, despeckle=None)
+    np.testing.assert_array_equal(np.load(out), expected)
+    assert status("map", tmp_path / "a.npy", "--method", "dag", "--beta", "3", "-o", out) == 2
+    assert "'beta'" in capsys.readouterr().err
+
+
 def test_masks_from_files(tmp_path, picture):
     valid = np.ones(picture.shape, np.uint8)
     valid[:, :3] = 0

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ._core import version as __version__
     from .confidence import confidence
     from .config import clear_cache, get_num_threads, set_num_threads, show_config
+    from .dag import dag
+    from .despeckle import despeckle
     from .envelope import envelope
     from .geometry import Linear, Sector, Trapezoid, fit_fan, fit_support
     from .random_walk import random_walk
@@ -30,6 +32,8 @@ _HOMES = {
     "__version__": ("_core", "version"),
     "clear_cache": ("config", "clear_cache"),
     "confidence": ("confidence", "confidence"),
+    "dag": ("dag", "dag"),
+    "despeckle": ("despeckle", "despeckle"),
     "envelope": ("envelope", "envelope"),
     "fit_fan": ("geometry", "fit_fan"),
     "fit_support": ("geometry", "fit_support"),
@@ -51,6 +55,8 @@ __all__ = [
     "clear_cache",
     "cli",
     "confidence",
+    "dag",
+    "despeckle",
     "envelope",
     "fit_fan",
     "fit_support",

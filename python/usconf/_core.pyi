@@ -185,6 +185,117 @@ def scan_conversion(
     or uint8 of one forward target: 1 valid, 0 not; written by the forward operator only.
     """
 
+def dag(
+    image: int,
+    scalar: int,
+    frames: int,
+    height: int,
+    width: int,
+    valid: int,
+    valid_shared: bool,
+    xi: float,
+    alpha: float,
+    var: float,
+    power: float,
+    half_width: int,
+    variant: int,
+    normalise: bool,
+    reference: int,
+    reference_shared: bool,
+    needle: int,
+    artifact: int,
+    artifact_shared: bool,
+    double_map: bool,
+    threads: int,
+    device: int,
+    stream: int,
+    map: int,
+    /,
+) -> None:
+    """Write (frames, height, width) maps, float32 or (double_map) float64.
+
+    valid: 0, or uint8 (frames or 1, height, width), nonzero = valid. variant 0 corrected, 1
+    "hung2021" (without a mask). normalise False: the image is f already. reference: 0, or float64
+    (frames or 1, height). needle, artifact: 0, or float32 (frames or 1, height, width).
+    """
+
+def dag_backward(
+    image: int,
+    scalar: int,
+    frames: int,
+    height: int,
+    width: int,
+    valid: int,
+    valid_shared: bool,
+    xi: float,
+    alpha: float,
+    var: float,
+    power: float,
+    half_width: int,
+    variant: int,
+    normalise: bool,
+    reference: int,
+    reference_shared: bool,
+    needle: int,
+    artifact: int,
+    artifact_shared: bool,
+    double_map: bool,
+    threads: int,
+    device: int,
+    stream: int,
+    map: int,
+    d_map: int,
+    d_image: int,
+    d_parameters: int,
+    /,
+) -> None:
+    """Write d_image and float64 derivatives by xi, alpha, var, power (unless an address is 0).
+
+    map: the forward's result; map, d_map and d_image are of one type.
+    """
+
+def srad(
+    image: int,
+    scalar: int,
+    frames: int,
+    height: int,
+    width: int,
+    valid: int,
+    valid_shared: bool,
+    roi: tuple[int, int, int, int],
+    iterations: int,
+    tolerance: float,
+    step: float,
+    double_result: bool,
+    threads: int,
+    device: int,
+    stream: int,
+    result: int,
+    /,
+) -> list[int]:
+    """Write diffused frames in the range of the input; returns how many iterations each took.
+
+    roi: first and end row, first and end column; an end row of 0: the robust estimate.
+    """
+
+def median(
+    image: int,
+    scalar: int,
+    frames: int,
+    height: int,
+    width: int,
+    valid: int,
+    valid_shared: bool,
+    size: int,
+    double_result: bool,
+    threads: int,
+    device: int,
+    stream: int,
+    result: int,
+    /,
+) -> None:
+    """Write the median of the valid pixels of each size x size window; size odd, at most 15."""
+
 def isa() -> str: ...
 def isa_list() -> list[str]: ...
 def threads() -> int: ...

@@ -94,6 +94,15 @@ def is_floating(array: Any) -> bool:
     return "float" in dtype_name(array)
 
 
+def unit(array: Any) -> Any:
+    """Integers over the largest their dtype holds, as float64; other pixels as they are."""
+    if is_floating(array):
+        return array
+    return (
+        cast(array, "float64") / {"uint8": 255, "uint16": 65535, "int16": 32767}[dtype_name(array)]
+    )
+
+
 def result_dtype(array: Any, dtype: Any) -> str:
     """The map's dtype: what was asked for, else float64 for float64 pixels and float32 for all."""
     if dtype is None:
@@ -151,8 +160,9 @@ class Layout(NamedTuple):
             return self.frames(like)
         if len(self.shape) > 2 and shape == (height, width):
             return like.reshape((1, height, width))
+        either = "" if self.shape == (height, width) else f" or the image's {self.shape}"
         raise ValueError(
-            f"{name} must have shape {(height, width)} or the image's {self.shape}, got {shape}; "
+            f"{name} must have shape {(height, width)}{either}, got {shape}; "
             "give one plane for all frames or one for each"
         )
 

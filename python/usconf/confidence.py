@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 # method -> module of the same name that holds the function of the same name
-METHODS = ("random_walk",)
+METHODS = ("random_walk", "dag")
 
 
 def confidence(
@@ -24,8 +24,9 @@ def confidence(
     image : numpy.ndarray, torch.Tensor or cupy.ndarray
         Frames (H, W), (1, H, W), (B, 1, H, W), or any layout spelled out by ``axes=``; rows are
         depth. Without a geometry the columns are the beams and the transducer is at row 0.
-    method : {"random_walk"}
+    method : {"random_walk", "dag"}
         "random_walk": Karamalis et al., Medical Image Analysis 2012; see `usconf.random_walk`.
+        "dag": Hung et al., ISBI 2021; see `usconf.dag`.
     geometry : None, "auto", Sector, Linear or Trapezoid, optional
         Where the beams run. With one, the image is unrolled to one column per beam, mapped, and
         the map rolled back: right for convex and phased probes, steered frames, frames with
@@ -36,7 +37,8 @@ def confidence(
         Return the geometry too, to look at (``geometry.plot(image)``), correct, save and pass
         again. Default: False.
     **parameters
-        Passed on to the method. `mask` and `sink_mask` are of the image, not of the beams;
+        Passed on to the method. With a geometry, whatever has pixels (`mask`, `sink_mask`,
+        `reference`, `reference_map`, `needle`, `artifact`) is of the image, not of the beams;
         ``sink="mid"`` is then the middle beam.
 
     Returns
@@ -50,7 +52,8 @@ def confidence(
     ------
     ValueError
         If there is no such method, the method refuses its arguments, the geometry misses the
-        image, or mode is "RF" with a geometry (such lines are beams already).
+        image, or mode is "RF" or `roi` given with a geometry (such lines are beams already;
+        rectangles of the image are none of the beams).
     TypeError
         If the method has no such parameter, or the geometry is none.
 

@@ -289,6 +289,9 @@ T __shfl_up_sync(unsigned mask, T v, unsigned by, emulated_place at = emulated_p
   return emulation::exchange(mask, v, emulation::lane() - static_cast<int>(by), at);
 }
 
+// Memory has one order here.
+inline void __threadfence() {}
+
 using std::max;
 using std::min;
 

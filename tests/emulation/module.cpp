@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <vector>
 
 #include "cuda/launch.h"
 #include "kernels.h"
@@ -96,6 +97,97 @@ void scan_conversion(int direction, bool nearest, bool transpose, int scalar, in
   cuda::scan_conversion(c, at<void>(stream));
 }
 
+// The arguments that _core.dag and _core.dag_backward begin with: the problem's 19, then
+// double_map, threads, device and stream.
+struct DagCall {
+  DagProblem problem;
+  DagOptions options;
+  void* stream;
+};
+
+DagCall parse_dag(const py::args& a, std::size_t more) {
+  if (a.size() != 23 + more) throw py::type_error("wrong number of arguments");
+  const auto address = [&](int i) { return a[i].cast<std::uintptr_t>(); };
+  DagCall c{};
+  DagProblem& p = c.problem;
+  p.image = at<const void>(address(0));
+  p.scalar = static_cast<Scalar>(a[1].cast<int>());
+  p.frames = a[2].cast<int>();
+  p.height = a[3].cast<int>();
+  p.width = a[4].cast<int>();
+  p.valid = at<const std::uint8_t>(address(5));
+  p.valid_shared = a[6].cast<bool>();
+  p.xi = a[7].cast<double>();
+  p.alpha = a[8].cast<double>();
+  p.var = a[9].cast<double>();
+  p.power = a[10].cast<double>();
+  p.half_width = a[11].cast<int>();
+  p.variant = a[12].cast<int>();
+  p.normalise = a[13].cast<bool>();
+  p.reference = at<const double>(address(14));
+  p.reference_shared = a[15].cast<bool>();
+  p.needle = at<const float>(address(16));
+  p.artifact = at<const float>(address(17));
+  p.artifact_shared = a[18].cast<bool>();
+  c.options.double_map = a[19].cast<bool>();
+  c.options.threads = a[20].cast<int>();
+  const cuda::DeviceGuard device(a[21].cast<int>());
+  c.stream = at<void>(address(22));
+  return c;
+}
+
+void dag(const py::args& a) {
+  const DagCall c = parse_dag(a, 1);
+  cuda::dag(c.problem, c.options, at<void>(a[23].cast<std::uintptr_t>()), c.stream);
+}
+
+void dag_backward(const py::args& a) {
+  const DagCall c = parse_dag(a, 4);
+  const auto address = [&](int i) { return a[23 + i].cast<std::uintptr_t>(); };
+  cuda::dag_backward(c.problem, c.options, at<const void>(address(0)), at<const void>(address(1)),
+                     at<void>(address(2)), at<double>(address(3)), c.stream);
+}
+
+DespeckleProblem despeckle_problem(std::uintptr_t image, int scalar, int frames, int height,
+                                   int width, std::uintptr_t valid, bool valid_shared,
+                                   bool double_result, int threads) {
+  DespeckleProblem p{};
+  p.image = at<const void>(image);
+  p.scalar = static_cast<Scalar>(scalar);
+  p.frames = frames, p.height = height, p.width = width;
+  p.valid = at<const std::uint8_t>(valid);
+  p.valid_shared = valid_shared;
+  p.double_result = double_result;
+  p.threads = threads;
+  return p;
+}
+
+// The argument lists of _core.srad and _core.median.
+std::vector<int> srad(std::uintptr_t image, int scalar, int frames, int height, int width,
+                      std::uintptr_t valid, bool valid_shared, const std::array<int, 4>& roi,
+                      int iterations, double tolerance, double step, bool double_result,
+                      int threads, int device, std::uintptr_t stream, std::uintptr_t result) {
+  DespeckleProblem p = despeckle_problem(image, scalar, frames, height, width, valid, valid_shared,
+                                         double_result, threads);
+  std::copy(roi.begin(), roi.end(), p.roi);
+  p.iterations = iterations;
+  p.tolerance = tolerance;
+  p.step = step;
+  const cuda::DeviceGuard guard(device);
+  std::vector<int> done(frames);
+  cuda::srad(p, at<void>(result), done.data(), at<void>(stream));
+  return done;
+}
+
+void median(std::uintptr_t image, int scalar, int frames, int height, int width,
+            std::uintptr_t valid, bool valid_shared, int size, bool double_result, int threads,
+            int device, std::uintptr_t stream, std::uintptr_t result) {
+  const DespeckleProblem p = despeckle_problem(image, scalar, frames, height, width, valid,
+                                               valid_shared, double_result, threads);
+  const cuda::DeviceGuard guard(device);
+  cuda::median(p, size, at<void>(result), at<void>(stream));
+}
+
 }  // namespace
 }  // namespace usconf
 
@@ -111,6 +203,10 @@ PYBIND11_MODULE(_emulated, m) {
     return cuda::random_walk_memory(c.problem, c.options);
   });
   m.def("scan_conversion", &scan_conversion);
+  m.def("dag", &dag);
+  m.def("dag_backward", &dag_backward);
+  m.def("srad", &srad);
+  m.def("median", &median);
   m.def("clear_cache", &cuda::clear_cache);
   m.def("set_thread_order", [](int order) {
     if (order < 0 || order > 2) throw py::value_error("order must be 0, 1 or 2");

@@ -36,6 +36,11 @@ _PARAMETERS = (
     "nan",
     "solver",
     "memory_limit",
+    "xi",
+    "var",
+    "power",
+    "half_width",
+    "despeckle",
 )
 
 
@@ -88,10 +93,14 @@ def add_parser(commands: Any) -> None:
         "written so, corrected by hand; default: the columns are the beams",
     )
     method = parser.add_argument_group("method (defaults: see usconf.confidence)")
-    method.add_argument("--method", default="random_walk", help="default: random_walk")
-    method.add_argument("--preset", help="monai (default), beyond_shadows, duque2023")
+    method.add_argument("--method", default="random_walk", help="random_walk (default) or dag")
+    method.add_argument("--preset", help="monai, beyond_shadows, duque2023; dag: beyond_shadows")
     for name in ("alpha", "beta", "gamma"):
         method.add_argument(f"--{name}", type=float, metavar="X", help="default: the preset's")
+    for name in ("xi", "var", "power"):
+        method.add_argument(f"--{name}", type=float, metavar="X", help="of method dag")
+    method.add_argument("--half-width", type=int, metavar="N", help="of method dag; default 10")
+    method.add_argument("--despeckle", help="of method dag: srad (default), median, none, hung2021")
     method.add_argument("--variant", help="published deviation, e.g. monai_1_3")
     method.add_argument("--mode", choices=("B", "RF"), help="B-mode (default) or RF data")
     method.add_argument("--sink", choices=("all", "mid", "min"), help="default: all")
@@ -146,6 +155,8 @@ def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
     for name in _PARAMETERS:
         if getattr(arguments, name) is not None:
             parameters[name] = getattr(arguments, name)
+    if parameters.get("despeckle") == "none":
+        parameters["despeckle"] = None
     try:
         if arguments.threads is not None:
             usconf.set_num_threads(arguments.threads)

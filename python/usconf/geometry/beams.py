@@ -11,8 +11,9 @@ from ..scan_conversion import to_beam, to_scan
 from .base import Geometry
 from .fitting import fit
 
-# Parameters of a method that are pictures of the image's shape.
+# Parameters of a method that are pictures of the image's shape: labels, and values.
 _PLANES = ("mask", "sink_mask")
+_PICTURES = ("reference", "reference_map", "needle", "artifact")
 
 
 def chosen(geometry: Any, image: Any, axes: str | None) -> Geometry:
@@ -45,6 +46,11 @@ def map_through(
         raise ValueError(
             'mode must be "B" with a geometry, got "RF"; radio-frequency lines are beams already'
         )
+    if parameters.get("roi") is not None:
+        raise ValueError(
+            f"roi must be left out with a geometry, got {parameters['roi']!r}; a rectangle of the "
+            "image is none of the beams (usconf.to_beam unrolls the image)"
+        )
     parameters = dict(parameters)
     arrays.check_pixels(image)
     layout = arrays.layout(tuple(image.shape), parameters.pop("axes", None))
@@ -54,8 +60,13 @@ def map_through(
         for name in _PLANES
         if parameters.get(name) is not None
     }
-    if arrays.dtype_name(frames) != "float64":
-        frames = arrays.cast(frames, "float32")
+    pictures = {
+        name: layout.plane(parameters.pop(name), image, name)
+        for name in _PICTURES
+        if parameters.get(name) is not None
+    }
+    published = parameters.get("variant") == "hung2021"
+    frames = _floating(frames, published)
     shape = layout.stack[1:]
     beams, seen = to_beam(frames, geometry, axes="thw")
     known = arrays.cast(seen[None], arrays.dtype_name(frames))
@@ -65,6 +76,11 @@ def map_through(
         inside = covered.mask[None]
         seeds.check_finite(frames, inside if mask is None else inside & mask)
     beam_planes = {name: _unrolled(plane, geometry) for name, plane in planes.items()}
+    for name, plane in pictures.items():
+        if name == "reference":
+            arrays.check_pixels(plane, name)
+        plane = _floating(plane, published and name == "reference")
+        beam_planes[name] = to_beam(plane, geometry, axes="thw").image
     valid = beam_planes.get("mask")
     if not bool(seen.all()):
         valid = seen[None] if valid is None else valid & seen
@@ -72,8 +88,16 @@ def map_through(
         finite = arrays.namespace(beams).isfinite(beams)
         if not bool(finite.all()):
             valid = finite if valid is None else valid & finite
+    if published and valid is not None and mask is None:
+        raise ValueError(
+            f'variant must be None with this geometry, got "hung2021"; {geometry.kind} beams leave '
+            "the picture here, and the published code knows no masks"
+        )
     if valid is not None:
         beam_planes["mask"] = valid if valid.shape[0] > 1 else valid[0]
+    for name in pictures:
+        if beam_planes[name].shape[0] != beams.shape[0]:
+            beam_planes[name] = beam_planes[name][0]
     maps = method(beams, axes="thw", **beam_planes, **parameters)
     scan, inside = to_scan(maps, geometry, shape, axes="thw")
     xp = arrays.namespace(scan)
@@ -85,6 +109,13 @@ def map_through(
     if mask is not None:
         scan = xp.where(mask, scan, 0)
     return layout.restore(xp.clip(scan, 0, 1))  # a mean of values in [0, 1], but for its rounding
+
+
+def _floating(pixels: Any, over_limit: bool) -> Any:
+    """As float32 (float64 stays); `over_limit`: integers over the largest their dtype holds."""
+    if over_limit:
+        pixels = arrays.unit(pixels)
+    return pixels if arrays.dtype_name(pixels) == "float64" else arrays.cast(pixels, "float32")
 
 
 def _unrolled(plane: Any, geometry: Geometry) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .dag import DAG
 from .random_walk import RandomWalk
 
-__all__ = ["RandomWalk"]
+__all__ = ["DAG", "RandomWalk"]

@@ -5,7 +5,9 @@ Importing this module registers them as ``torch.ops.usconf.*``.
 
 from __future__ import annotations
 
+from .dag import dag
+from .despeckle import despeckle
 from .random_walk import random_walk
 from .scan_conversion import to_beam, to_scan
 
-__all__ = ["random_walk", "to_beam", "to_scan"]
+__all__ = ["dag", "despeckle", "random_walk", "to_beam", "to_scan"]

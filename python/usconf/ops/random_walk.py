@@ -20,6 +20,7 @@ from torch import Tensor
 from .. import arrays, margins, memory, seeds
 from ..random_walk import Preset, check_choices, check_sink_mask, number, resolve
 from ..walk import TRAILER, Walk
+from . import arguments
 
 _library = torch.library.Library("usconf", "FRAGMENT")
 _ops = torch.ops.usconf
@@ -104,25 +105,12 @@ def random_walk(
     arrays.check_pixels(image)
     parameters = resolve(preset, alpha=alpha, beta=beta, gamma=gamma)
     named = zip(Preset._fields, parameters, strict=True)
-    tensors = [_parameter(name, value) for name, value in named]
+    tensors = [arguments.parameter(name, value, number) for name, value in named]
     return _ops.random_walk(
         image, *tensors, sink_mask=sink_mask, mask=mask, variant=variant, mode=mode, sink=sink,
         nan=nan, solver=solver, memory_limit=memory.parse_limit(memory_limit),
         dtype=getattr(torch, arrays.result_dtype(image, dtype)),
     )  # fmt: skip
-
-
-def _parameter(name: str, value: float | Tensor) -> Tensor:
-    if not isinstance(value, Tensor):
-        if not torch.compiler.is_compiling():  # numbers may be symbols there; the operator checks
-            value = number(name, value)
-        return torch.full((), value, dtype=torch.float64)
-    if value.ndim != 0:
-        raise ValueError(
-            f"{name} must be a number or a 0-d tensor, got shape {tuple(value.shape)}; "
-            "all frames share it"
-        )
-    return value
 
 
 def _random_walk(
@@ -133,14 +121,13 @@ def _random_walk(
 ) -> Tensor:  # fmt: skip
     check_choices(variant=variant, mode=mode, sink=sink, nan=nan, solver=solver)
     check_sink_mask(sink, sink_mask)
-    if image.ndim < 2 or image.shape[-1] == 0 or image.shape[-2] == 0:
-        raise ValueError(
-            f"image must be (..., H, W) with H and W at least 1, got shape {tuple(image.shape)}; "
-            "the last two axes are depth and scanlines"
-        )
+    arguments.check_frames(image)
     dtype = dtype or (torch.float64 if image.dtype == torch.float64 else torch.float32)
-    frames = _frames(image)
-    masks = _planes("sink_mask", sink_mask, image), _planes("mask", mask, image)
+    frames = arguments.frames(image)
+    masks = (
+        arguments.mask("sink_mask", sink_mask, image),
+        arguments.mask("mask", mask, image),
+    )
     masked = mask is not None or (nan == "mask" and arrays.is_floating(image))
     labels = None
     if masked or mode == "RF" or sink != "all":
@@ -154,26 +141,6 @@ def _random_walk(
         dtype, keep,
     )  # fmt: skip
     return maps.reshape(image.shape)
-
-
-def _frames(image: Tensor) -> Tensor:
-    count = 1
-    for size in image.shape[:-2]:
-        count = count * size
-    return image.reshape(count, image.shape[-2], image.shape[-1])
-
-
-def _planes(name: str, mask: Tensor | None, image: Tensor) -> Tensor | None:
-    """(1 or frames, H, W) booleans of a mask of (H, W) or the image's shape."""
-    if mask is None:
-        return None
-    one_plane = mask.shape[-2:] == image.shape[-2:] and all(size == 1 for size in mask.shape[:-2])
-    if mask.shape != image.shape and not (mask.ndim >= 2 and one_plane):
-        raise ValueError(
-            f"{name} must have shape {tuple(image.shape[-2:])} or the image's "
-            f"{tuple(image.shape)}, got {tuple(mask.shape)}; give one plane or one for each frame"
-        )
-    return _frames(mask) != 0
 
 
 def _seeds(

@@ -1,0 +1,395 @@
+#include "dag_kernels.h"
+
+#include "../math/logarithm.h"
+#include "vectors.h"
+
+namespace usconf::cpu::USCONF_ISA_NAMESPACE {
+namespace {
+
+// exp(-t) on [0, reach] by degree. Minimax for (1 - exp(-t)) / t, whose error is 4e-7: as the error
+// of a weight is then a share of its t, a path from the source to a pixel, along which
+// C = exp(-sum t), errs by 4e-7 C ln(1/C) <= 1.5e-7 however many rows it has.
+struct Polynomial {
+  double reach;
+  double p[dag_largest_degree + 1];
+};
+constexpr Polynomial polynomials[] = {
+    {0.068, {1, -0.999999601555, 0.499894046373, -0.162485630586}},
+    {0.2884, {1, -0.999999600193, 0.49995509908, -0.165876875967, 0.0371755746425}},
+    {0.7247,
+     {1, -0.999999600274, 0.49997183851, -0.166348394613, 0.0403953344916, -0.00620291136635}},
+    {1.3982,
+     {1, -0.99999960017, 0.4999787911, -0.166483905642, 0.0410854591255, -0.00747988519678,
+      0.000778951007085}},
+    {2.3123,
+     {1, -0.999999600125, 0.499982401333, -0.166539900779, 0.0413213956872, -0.0078775080051,
+      0.00106813179805, -7.57717961238e-05}},
+    {3.4642,
+     {1, -0.999999600043, 0.499984542202, -0.166568422727, 0.0414269818243, -0.00804174697934,
+      0.00119054686391, -0.000119107327475, 5.85452810864e-06}},
+};
+
+// Vectors of columns that share a slot's coefficients: as many as registers allow.
+constexpr int together = lanes == 16 ? 4 : 2;
+
+USCONF_INLINE Vec absolute(Vec v) { return (Vec)((IntVec)v & 0x7fffffff); }
+
+// A float sum over more columns than this loses digits.
+constexpr int exact_columns = 2048;
+
+USCONF_INLINE double slot_sum(const float* base, const float* pad, int n) {
+  double total = 0;
+  for (int from = 0; from < n; from += exact_columns) {
+    const int to = n - from < exact_columns ? n : from + exact_columns;
+    Vec sum[4] = {};
+    int c = from;
+    for (; c + 4 * lanes <= to; c += 4 * lanes) {
+      USCONF_UNROLL
+      for (int j = 0; j < 4; ++j)
+        sum[j] +=
+            absolute(load_unaligned(base + c + j * lanes) - load_unaligned(pad + c + j * lanes));
+    }
+    for (; c + lanes <= to; c += lanes)
+      sum[0] += absolute(load_unaligned(base + c) - load_unaligned(pad + c));
+    const Vec all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    float part = 0;
+    for (int j = 0; j < lanes; ++j) part += all[j];
+    for (; c < to; ++c) part += __builtin_fabsf(base[c] - pad[c]);
+    total += part;
+  }
+  return total;
+}
+
+USCONF_INLINE double slot_sum(const double* base, const double* pad, int n) {
+  double total = 0;
+#pragma omp simd reduction(+ : total)
+  for (int c = 0; c < n; ++c) total += __builtin_fabs(base[c] - pad[c]);
+  return total;
+}
+
+template <class T>
+void sums(const DagRow<T>& row, int n, double* out) {
+  const int r = row.half_width;
+  for (int k = 0; k <= 2 * r; ++k)
+    out[k] = slot_sum(row.base, row.pad + row.direction * (k - r), n);
+}
+
+template <class T>
+void masked_sums(const DagRow<T>& row, const T* valid_base, const T* valid_pad, int n, double* out,
+                 int* edges) {
+  const int r = row.half_width;
+  for (int k = 0; k <= 2 * r; ++k) {
+    const int shift = row.direction * (k - r);
+    const T *pad = row.pad + shift, *valid = valid_pad + shift;
+    double total = 0, count = 0;
+#pragma omp simd reduction(+ : total, count)
+    for (int c = 0; c < n; ++c) {
+      const T exists = valid_base[c] * valid[c];
+      const T u = row.base[c] - pad[c];
+      total += exists * (u < 0 ? -u : u);
+      count += exists;
+    }
+    out[k] = total;
+    edges[k] = static_cast<int>(count);
+  }
+}
+
+template <class T>
+double largest(const DagRow<T>& row, const T* valid_base, const T* valid_pad, int n) {
+  const int r = row.half_width;
+  T found = -1;
+  for (int k = 0; k <= 2 * r; ++k) {
+    const int shift = row.direction * (k - r);
+    for (int c = 0; c < n; ++c) {
+      if (valid_base && (valid_base[c] == 0 || valid_pad[c + shift] == 0)) continue;
+      const T u = row.base[c] - row.pad[c + shift];
+      const T d = u < 0 ? -u : u;
+      found = d > found ? d : found;
+    }
+  }
+  return found;
+}
+
+int degree_for(double t) {
+  for (int d = dag_least_degree; d <= dag_largest_degree; ++d)
+    if (t <= polynomials[d - dag_least_degree].reach) return d;
+  return 0;
+}
+
+// T = float: a polynomial where there is one for the largest t.
+template <class T>
+void law(const DagLawInput& in, T* planes, DagLaw<T>* out) {
+  const int n = in.slots;
+  const bool plain = in.power == 1;
+  double least = in.mean[0];
+#pragma omp simd reduction(min : least)
+  for (int k = 0; k < n; ++k) least = in.mean[k] < least ? in.mean[k] : least;
+  const double most = in.reach / least;
+  const double t = in.scale * (plain ? most : power_positive(most, in.power));
+  const int degree = sizeof(T) == 4 ? degree_for(t) : 0;
+  // Both factors of t stay well within float.
+  const bool raise = in.raise && degree > 0 && in.reach < 4 &&
+                     in.scale * power_positive(1 / least, in.power) < 1e30;
+  if (!raise) out->raise = nullptr;
+  const double log_scale = plain ? 0 : log2_positive(in.scale > 1e-300 ? in.scale : 1e-300);
+  double lost = 0;
+  T* offset = planes + (degree + 1) * n;
+  if (!plain)
+#pragma omp simd
+    for (int k = 0; k < n; ++k) {
+      const double logarithm = log_scale - in.power * log2_positive(in.mean[k]);
+      offset[k] = static_cast<T>(raise ? exp2_bounded(logarithm) : logarithm);
+    }
+  if (degree == 0 || !plain) {
+    const double* p = degree ? polynomials[degree - dag_least_degree].p : nullptr;
+#pragma omp simd reduction(+ : lost)
+    for (int k = 0; k < n; ++k) {
+      planes[k] = static_cast<T>(in.beam[k]);
+      lost += in.beam[k] - static_cast<double>(planes[k]);
+    }
+    for (int j = 1; j <= degree; ++j)
+      for (int k = 0; k < n; ++k) planes[j * n + k] = static_cast<T>(in.beam[k] * p[j]);
+    if (plain)
+      for (int k = 0; k < n; ++k) planes[n + k] = static_cast<T>(in.scale / in.mean[k]);
+  } else {
+    const double* p = polynomials[degree - dag_least_degree].p;
+#pragma omp simd reduction(+ : lost)
+    for (int k = 0; k < n; ++k) {
+      const double slope = in.scale / in.mean[k];
+      double c = in.beam[k] * exp_nonpositive(-dag_epsilon * slope);
+      planes[k] = static_cast<T>(c);
+      lost += c - static_cast<double>(planes[k]);
+      for (int j = 1; j <= dag_largest_degree; ++j) {
+        c *= slope;
+        if (j <= degree) planes[j * n + k] = static_cast<T>(c * p[j]);
+      }
+    }
+  }
+  out->degree = degree;
+  out->residual = static_cast<T>(lost);
+  out->power = static_cast<T>(in.power);
+}
+
+// D^power by table; see dag_raise_degree.
+struct Raise {
+#if defined(__AVX2__)
+  explicit Raise(const float* table) {
+    for (int j = 0; j <= dag_raise_degree; ++j) p[j] = table[dag_octaves + j];
+    for (int j = 0; j < dag_octaves / lanes; ++j) octaves[j] = load_unaligned(table + j * lanes);
+  }
+  USCONF_INLINE_MEMBER Vec operator()(Vec d) const {
+    const IntVec bits = (IntVec)d;
+    const IntVec octave = (bits >> 23) - (127 + dag_first_octave);
+    const Vec z = (Vec)((bits & 0x7fffff) | 0x3f800000) - 1.5f;
+    Vec mantissa = splat(p[dag_raise_degree]);
+    USCONF_UNROLL
+    for (int j = dag_raise_degree - 1; j >= 0; --j) mantissa = mantissa * z + p[j];
+#if defined(__AVX512F__)
+    return mantissa * __builtin_shuffle(octaves[0], octave);
+#else
+    return mantissa * __builtin_shuffle(octaves[0], octaves[1], octave);
+#endif
+  }
+  float p[dag_raise_degree + 1];
+  Vec octaves[dag_octaves / lanes];
+#else
+  explicit Raise(const float*) {}
+  Vec operator()(Vec d) const { return d; }  // there is no table
+#endif
+};
+
+// N vectors of columns; Plain: power 1, else with a table.
+template <int Degree, bool Plain, int N>
+USCONF_INLINE void columns_of(const DagRow<float>& row, const DagLaw<float>& law,
+                              const Raise& raise, const float* above, float cap, int c,
+                              float* below) {
+  const int r = row.half_width, n = law.slots;
+  const float* pad = row.pad + c - row.direction * r;
+  const float* from = above + c - r;
+  Vec base[N], sum[N];
+  USCONF_UNROLL
+  for (int j = 0; j < N; ++j) {
+    base[j] = load_unaligned(row.base + c + j * lanes);
+    sum[j] = law.residual * load_unaligned(above + c + j * lanes);
+  }
+  const float* planes = law.planes;
+  for (int k = 0; k <= 2 * r; ++k, pad += row.direction, ++from, ++planes) {
+    Vec u[N], w[N];  // u: what the polynomial is in
+    const Vec top = splat(planes[Degree * n]);
+    USCONF_UNROLL
+    for (int j = 0; j < N; ++j) {
+      u[j] = absolute(base[j] - load_unaligned(pad + j * lanes));
+      if (!Plain) u[j] = raise(u[j] + static_cast<float>(dag_epsilon)) * planes[(Degree + 1) * n];
+      w[j] = top;
+    }
+    USCONF_UNROLL
+    for (int i = Degree - 1; i >= 0; --i) {
+      const Vec p = splat(planes[i * n]);
+      USCONF_UNROLL
+      for (int j = 0; j < N; ++j) w[j] = w[j] * u[j] + p;
+    }
+    USCONF_UNROLL
+    for (int j = 0; j < N; ++j) sum[j] += w[j] * load_unaligned(from + j * lanes);
+  }
+  const Vec most = splat(cap);
+  USCONF_UNROLL
+  for (int j = 0; j < N; ++j) {
+    const Vec capped = sum[j] < most ? sum[j] : most;
+    *reinterpret_cast<Related<Vec>::Unaligned*>(below + c + j * lanes) = capped;
+  }
+}
+
+template <int Degree, bool Plain>
+void vector_step(const DagRow<float>& row, const DagLaw<float>& law, const float* above, float cap,
+                 int begin, int end, float* below) {
+  const Raise raise(law.raise);
+  int c = begin;
+  for (; c + together * lanes <= end; c += together * lanes)
+    columns_of<Degree, Plain, together>(row, law, raise, above, cap, c, below);
+  for (; c < end; c += lanes) columns_of<Degree, Plain, 1>(row, law, raise, above, cap, c, below);
+}
+
+template <class T>
+bool raise(double power, T* table) {
+  if (sizeof(T) != sizeof(float) || lanes < 8) return false;
+  constexpr int n = dag_raise_degree + 1;
+  constexpr double pi = 3.14159265358979323846;
+  // Newton's interpolation of (1.5 + z)^power at Chebyshev's nodes, then powers of z.
+  double z[n], c[n], p[n] = {};
+  for (int i = 0; i < n; ++i) {
+    z[i] = 0.5 * __builtin_cos(pi * (i + 0.5) / n);
+    c[i] = power_positive(1.5 + z[i], power);
+  }
+  for (int j = 1; j < n; ++j)
+    for (int i = n - 1; i >= j; --i) c[i] = (c[i] - c[i - 1]) / (z[i] - z[i - j]);
+  for (int i = n - 1; i >= 0; --i) {
+    for (int j = n - 1; j > 0; --j) p[j] = p[j - 1] - z[i] * p[j];
+    p[0] = c[i] - z[i] * p[0];
+  }
+  for (int i = 0; i <= 64; ++i) {
+    const double at = i / 64.0 - 0.5, exact = power_positive(1.5 + at, power);
+    double value = 0;
+    for (int j = n - 1; j >= 0; --j) value = value * at + p[j];
+    // Of t, as little as rounding.
+    if (!(__builtin_fabs(value - exact) < 1e-7 * exact)) return false;
+  }
+  for (int j = 0; j < n; ++j) table[dag_octaves + j] = static_cast<T>(p[j]);
+  for (int e = 0; e < dag_octaves; ++e)
+    table[e] = static_cast<T>(exp2_bounded(power * (e + dag_first_octave)));
+  return true;
+}
+
+// Any power, any type; Degree 0: in full.
+template <class T, int Degree, bool Plain>
+void general_step(const DagRow<T>& row, const DagLaw<T>& law, const T* above, T cap, int begin,
+                  int end, T* below) {
+  constexpr int block = 4 * lanes;
+  const int r = row.half_width, n = law.slots;
+  const T power = law.power;
+  for (int from = begin; from < end; from += block) {
+    T sum[block], base[block];
+    const int columns = end - from < block ? (end - from + lanes - 1) / lanes * lanes : block;
+    for (int i = 0; i < columns; ++i) {
+      base[i] = row.base[from + i];
+      sum[i] = law.residual * above[from + i];
+    }
+    for (int k = 0; k <= 2 * r; ++k) {
+      const T* pad = row.pad + from + row.direction * (k - r);
+      const T* parent = above + from + k - r;
+      const T* planes = law.planes + k;
+      T p[Degree + 1];
+      USCONF_UNROLL
+      for (int j = 0; j <= Degree; ++j) p[j] = planes[j * n];
+      const T offset = planes[(Degree + 1) * n];
+#pragma omp simd
+      for (int i = 0; i < columns; ++i) {
+        const T d = dag_difference(base[i], pad[i]);
+        const T t = Plain ? offset * d : exp2_bounded(power * log2_positive(d) + offset);
+        T w = p[Degree];
+        if constexpr (Degree == 0) {
+          w *= exp_nonpositive(-t);
+        } else {
+          USCONF_UNROLL
+          for (int j = Degree - 1; j >= 0; --j) w = w * t + p[j];
+        }
+        sum[i] += w * parent[i];
+      }
+    }
+    for (int i = 0; i < columns; ++i) below[from + i] = sum[i] < cap ? sum[i] : cap;
+  }
+}
+
+void step_float(const DagRow<float>& row, const DagLaw<float>& law, const float* above, float cap,
+                int begin, int end, float* below) {
+  using Step =
+      void (*)(const DagRow<float>&, const DagLaw<float>&, const float*, float, int, int, float*);
+  constexpr Step plain[] = {general_step<float, 0, true>,
+                            nullptr,
+                            nullptr,
+                            vector_step<3, true>,
+                            vector_step<4, true>,
+                            vector_step<5, true>,
+                            vector_step<6, true>,
+                            vector_step<7, true>,
+                            vector_step<8, true>};
+  constexpr Step raised[] = {nullptr,
+                             nullptr,
+                             nullptr,
+                             vector_step<3, false>,
+                             vector_step<4, false>,
+                             vector_step<5, false>,
+                             vector_step<6, false>,
+                             vector_step<7, false>,
+                             vector_step<8, false>};
+  constexpr Step general[] = {general_step<float, 0, false>,
+                              nullptr,
+                              nullptr,
+                              general_step<float, 3, false>,
+                              general_step<float, 4, false>,
+                              general_step<float, 5, false>,
+                              general_step<float, 6, false>,
+                              general_step<float, 7, false>,
+                              general_step<float, 8, false>};
+  (law.power == 1 ? plain
+   : law.raise    ? raised
+                  : general)[law.degree](row, law, above, cap, begin, end, below);
+}
+
+void step_double(const DagRow<double>& row, const DagLaw<double>& law, const double* above,
+                 double cap, int begin, int end, double* below) {
+  (law.power == 1 ? general_step<double, 0, true>
+                  : general_step<double, 0, false>)(row, law, above, cap, begin, end, below);
+}
+
+template <class T>
+double column(const DagColumn<T>& q, int c) {
+  const int r = q.row.half_width, direction = q.row.direction;
+  const T* pad = q.row.pad + c - direction * r;
+  const T* above = q.above + c - r;
+  const T* valid = q.valid_above ? q.valid_above + c - r : nullptr;
+  const double base = q.row.base[c];
+  double sum = 0, total = 0;
+#pragma omp simd reduction(+ : sum, total)
+  for (int k = 0; k <= 2 * r; ++k) {
+    double d = dag_difference(base, static_cast<double>(pad[direction * k]));
+    d = q.rel_numerator > 0 ? q.rel_numerator : d;
+    const double rel = q.artifact ? 1.0 : d / q.mean[k];
+    const double raised = q.power == 1 ? rel : power_positive(rel, q.power);
+    const double g = q.bell[k] * (valid ? static_cast<double>(valid[k]) : 1.0);
+    sum += g * exp_nonpositive(-q.scale * raised) * static_cast<double>(above[k]);
+    total += g;
+  }
+  if (!valid) return sum * q.bell_scale;
+  return total > 0 ? sum / total : 0.0;
+}
+
+constexpr DagKernels table = {{sums<float>, masked_sums<float>, largest<float>, raise<float>,
+                               law<float>, step_float, column<float>},
+                              {sums<double>, masked_sums<double>, largest<double>, raise<double>,
+                               law<double>, step_double, column<double>}};
+
+}  // namespace
+
+const DagKernels& dag_kernels() { return table; }
+
+}  // namespace usconf::cpu::USCONF_ISA_NAMESPACE
