@@ -119,10 +119,66 @@ def fan_pictures() -> None:
     )
 
 
+def reverberation(picture: np.ndarray, top: int, columns: slice) -> np.ndarray:
+    """The picture with a strong reflector and five echoes of it: 2.5 mm apart, 6 dB weaker each."""
+    picture = picture.copy()
+    rows = np.arange(len(picture))[:, None]
+    for echo in range(6):
+        line = (255 - 25 * echo) * np.exp(-(((rows - top - 24 * echo) / 2.5) ** 2))
+        picture[:, columns] = np.maximum(picture[:, columns], line)
+    return picture
+
+
+def dag_pictures() -> None:
+    """Pictures of docs/dag.md."""
+    frame = demo_frame()
+    beside(
+        {
+            "bone and its shadow": frame,
+            "random walk": usconf.confidence(frame),
+            'method="dag"': usconf.confidence(frame, method="dag"),
+        },
+        IMAGES / "dag.png",
+    )
+    fan, _ = demo_fan(288, 384)
+    beside(
+        {
+            "image of a convex probe": fan,
+            "random walk": usconf.confidence(fan, geometry="auto"),
+            'method="dag"': usconf.confidence(fan, method="dag", geometry="auto"),
+        },
+        IMAGES / "dag_fan.png",
+    )
+    gas = np.s_[150:210]
+    image = reverberation(frame, 80, gas)
+    beside(
+        {
+            "gas, and its reverberation": image,
+            "random walk": usconf.confidence(image),
+            'method="dag"': usconf.dag(image),
+            'method="dag", despeckle=None': usconf.dag(image, despeckle=None),
+        },
+        IMAGES / "dag_reverberation.png",
+    )
+    needle, artifact = np.zeros((2, *image.shape))
+    needle[78:83, gas], artifact[84:212, gas] = 1, 0.8
+    normal = demo_frame(seed=1)
+    beside(
+        {
+            "gas, and its reverberation": image,
+            "reference: other speckle, no gas": normal,
+            "reference=, despeckle=None": usconf.dag(image, reference=normal, despeckle=None),
+            "needle=, artifact=": usconf.dag(image, needle=needle, artifact=artifact),
+        },
+        IMAGES / "dag_models.png",
+    )
+
+
 def main() -> None:
     """Write every picture that a page shows."""
     IMAGES.mkdir(exist_ok=True)
     fan_pictures()
+    dag_pictures()
     frame = demo_frame()
     confidence = usconf.confidence(frame)
     beside(
