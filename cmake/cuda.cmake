@@ -14,6 +14,16 @@ if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
   if(newest)
     list(APPEND CMAKE_CUDA_ARCHITECTURES ${newest}-virtual)
   endif()
+  # The wheel must stay small: all else comes as SASS for the data centre's cards (80 runs on 86 and 89
+  # too) and as PTX, which the driver compiles once for any other.
+  foreach(arch 75-virtual 80-real 90-real)
+    string(REGEX MATCH "[0-9]+" number ${arch})
+    if(known MATCHES "compute_${number}(\n|$)")
+      list(APPEND lean_architectures ${arch})
+    endif()
+  endforeach()
+else()
+  set(lean_architectures ${CMAKE_CUDA_ARCHITECTURES})
 endif()
 
 set(usable TRUE)
@@ -42,21 +52,25 @@ if(usable)
   find_package(CUDAToolkit REQUIRED)
   # Apart from _core: its flags must not change with where pybind11 lies, or every build compiles anew.
   add_library(usconf_cuda OBJECT ${CUDA_SOURCES})
-  target_include_directories(usconf_cuda PRIVATE csrc)
-  target_sources(_core PRIVATE $<TARGET_OBJECTS:usconf_cuda>)
+  add_library(usconf_cuda_lean OBJECT ${CUDA_LEAN_SOURCES})
+  set_target_properties(usconf_cuda PROPERTIES CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}")
+  set_target_properties(usconf_cuda_lean PROPERTIES CUDA_ARCHITECTURES "${lean_architectures}")
   set_target_properties(_core PROPERTIES LINKER_LANGUAGE CXX)
   target_link_libraries(_core PRIVATE CUDA::cudart_static)
-  set_target_properties(usconf_cuda PROPERTIES
-    CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_RUNTIME_LIBRARY Static
-    CUDA_SEPARABLE_COMPILATION OFF CUDA_VISIBILITY_PRESET hidden
-    CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}")
-  target_compile_definitions(usconf_cuda PRIVATE USCONF_CUDA)
+  foreach(library usconf_cuda usconf_cuda_lean)
+    target_sources(_core PRIVATE $<TARGET_OBJECTS:${library}>)
+    set_target_properties(${library} PROPERTIES
+      CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_RUNTIME_LIBRARY Static
+      CUDA_SEPARABLE_COMPILATION OFF CUDA_VISIBILITY_PRESET hidden)
+    target_include_directories(${library} PRIVATE csrc)
+    target_compile_definitions(${library} PRIVATE USCONF_CUDA)
+    target_compile_options(${library} PRIVATE -O3)
+    if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.9)
+      target_compile_options(${library} PRIVATE --compress-mode=size)
+    endif()
+  endforeach()
   target_compile_definitions(_core PRIVATE
     USCONF_CUDA USCONF_CUDA_ARCHITECTURES="${architectures}")
-  target_compile_options(usconf_cuda PRIVATE -O3)
-  if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.9)
-    target_compile_options(usconf_cuda PRIVATE --compress-mode=size)
-  endif()
 elseif(USCONF_CUDA STREQUAL "ON")
   message(FATAL_ERROR "USCONF_CUDA=ON, but ${CMAKE_CUDA_COMPILER} cannot compile C++20 for any of the "
                       "architectures wanted; use CUDA 12.0 or newer, or pass USCONF_CUDA=OFF")
