@@ -1,11 +1,11 @@
 # Architectures, flags and sources of the CUDA kernels. Included when nvcc was found.
 # SASS for every architecture of the list that this nvcc knows, PTX for the newest of them; a list given
-# by the user is taken as it is.
+# by the user is taken as it is. 89 runs what 86 runs: its own would take the wheel above 3 MB.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
   execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-arch
                   OUTPUT_VARIABLE known RESULT_VARIABLE failed ERROR_QUIET)
   set(newest "")
-  foreach(arch 75 80 86 89 90 100 120)
+  foreach(arch 75 80 86 90 100 120)
     if(known MATCHES "compute_${arch}(\n|$)")
       list(APPEND CMAKE_CUDA_ARCHITECTURES ${arch}-real)
       set(newest ${arch})
@@ -14,9 +14,9 @@ if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
   if(newest)
     list(APPEND CMAKE_CUDA_ARCHITECTURES ${newest}-virtual)
   endif()
-  # The wheel must stay small: all else comes as SASS for the data centre's cards (80 runs on 86 and 89
-  # too) and as PTX, which the driver compiles once for any other.
-  foreach(arch 75-virtual 80-real 90-real)
+  # The wheel must stay small: all else comes as SASS for 80, which runs on 86 and 89 too, and as PTX,
+  # which the driver compiles once for any other card.
+  foreach(arch 75-virtual 80-real)
     string(REGEX MATCH "[0-9]+" number ${arch})
     if(known MATCHES "compute_${number}(\n|$)")
       list(APPEND lean_architectures ${arch})
