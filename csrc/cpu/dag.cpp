@@ -379,7 +379,8 @@ void DagFrame<T>::sweep(const Team& team, M* map) {
       } else {
         step(top + k - 1, from, to, own.row(1 - (k & 1)), row, found.data());
         if (map) write(top + k, begin, end, row, map);
-        if (keep_ || k == rows) share_row(top + k, row);
+        // Not after the last, shorter strip: its row would take the place of the one still read.
+        if (keep_ || k == strip_rows) share_row(top + k, row);
       }
       mirror(row, from, to);
     }
