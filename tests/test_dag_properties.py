@@ -196,3 +196,17 @@ def test_isas_agree(tmp_path):
         for name, map in other.items():
             tolerance = 1e-12 if name.endswith("float64") else 2e-6
             assert np.abs(map - found[0][name]).max() <= tolerance, name
+
+
+def test_members_that_lag_change_nothing(rng):
+    """More members than cores, so that some sleep inside a strip; a last strip that is short."""
+    image = rng.random((75, 640), dtype=np.float32)
+    before = usconf.get_num_threads()
+    try:
+        usconf.set_num_threads(1)
+        alone = usconf.dag(image, despeckle=None)
+        usconf.set_num_threads(5)
+        for _ in range(100):
+            np.testing.assert_array_equal(usconf.dag(image, despeckle=None), alone)
+    finally:
+        usconf.set_num_threads(before)
