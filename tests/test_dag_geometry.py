@@ -108,3 +108,13 @@ def test_cupy_arrays_give_cupy_arrays(rng, cupy, despeckle):  # noqa: F811
         smooth = usconf.despeckle(clip[0].view(cupy.ndarray), despeckle)
         assert type(smooth) is cupy.ndarray
         np.testing.assert_array_equal(np.asarray(smooth), usconf.despeckle(clip[0], despeckle))
+
+
+def test_published_values_above_one_are_not_clipped(rng):
+    image = rng.random((60, 48))
+    settings = {"variant": "hung2021", "despeckle": None, "var": 100.0, "xi": 1.0}
+    expected = usconf.dag(image, **settings)
+    assert expected.max() > 1.5
+    whole = usconf.Linear(0, 47, 0, 59)
+    found = usconf.confidence(image, method="dag", geometry=whole, **settings)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)

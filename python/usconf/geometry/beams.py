@@ -99,7 +99,7 @@ def map_through(
         if beam_planes[name].shape[0] != beams.shape[0]:
             beam_planes[name] = beam_planes[name][0]
     maps = method(beams, axes="thw", **beam_planes, **parameters)
-    scan, inside = to_scan(maps, geometry, shape, axes="thw")
+    scan = to_scan(maps, geometry, shape, axes="thw").image
     xp = arrays.namespace(scan)
     if valid is not None:
         # Samples that are not valid hold 0 for want of a map: they take no part in the mean.
@@ -108,7 +108,9 @@ def map_through(
         scan = xp.where(known_here, scan / xp.where(known_here, weight.image, 1), 0)
     if mask is not None:
         scan = xp.where(mask, scan, 0)
-    return layout.restore(xp.clip(scan, 0, 1))  # a mean of values in [0, 1], but for its rounding
+    if not published:  # whose values may exceed 1; all others are means of values in [0, 1]
+        scan = xp.clip(scan, 0, 1)  # but for their rounding
+    return layout.restore(scan)
 
 
 def _floating(pixels: Any, over_limit: bool) -> Any:
