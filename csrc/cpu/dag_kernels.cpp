@@ -1,5 +1,7 @@
 #include "dag_kernels.h"
 
+#include <type_traits>
+
 #include "../math/logarithm.h"
 #include "vectors.h"
 
@@ -170,7 +172,7 @@ void law(const DagLawInput& in, T* planes, DagLaw<T>* out) {
   out->power = static_cast<T>(in.power);
 }
 
-// D^power by table; see dag_raise_degree.
+// D^power by table; see dag_raise_degree. Needs one: not for power 1.
 struct Raise {
 #if defined(__AVX2__)
   explicit Raise(const float* table) {
@@ -198,11 +200,15 @@ struct Raise {
 #endif
 };
 
-// N vectors of columns; Plain: power 1, else with a table.
-template <int Degree, bool Plain, int N>
+struct PowerOne {
+  explicit PowerOne(const float*) {}
+};
+
+// N vectors of columns.
+template <int Degree, class Power, int N>
 USCONF_INLINE void columns_of(const DagRow<float>& row, const DagLaw<float>& law,
-                              const Raise& raise, const float* above, float cap, int c,
-                              float* below) {
+                              [[maybe_unused]] const Power& power, const float* above, float cap,
+                              int c, float* below) {
   const int r = row.half_width, n = law.slots;
   const float* pad = row.pad + c - row.direction * r;
   const float* from = above + c - r;
@@ -219,7 +225,8 @@ USCONF_INLINE void columns_of(const DagRow<float>& row, const DagLaw<float>& law
     USCONF_UNROLL
     for (int j = 0; j < N; ++j) {
       u[j] = absolute(base[j] - load_unaligned(pad + j * lanes));
-      if (!Plain) u[j] = raise(u[j] + static_cast<float>(dag_epsilon)) * planes[(Degree + 1) * n];
+      if constexpr (std::is_same_v<Power, Raise>)
+        u[j] = power(u[j] + static_cast<float>(dag_epsilon)) * planes[(Degree + 1) * n];
       w[j] = top;
     }
     USCONF_UNROLL
@@ -239,14 +246,14 @@ USCONF_INLINE void columns_of(const DagRow<float>& row, const DagLaw<float>& law
   }
 }
 
-template <int Degree, bool Plain>
+template <int Degree, class Power>
 void vector_step(const DagRow<float>& row, const DagLaw<float>& law, const float* above, float cap,
                  int begin, int end, float* below) {
-  const Raise raise(law.raise);
+  const Power power(law.raise);
   int c = begin;
   for (; c + together * lanes <= end; c += together * lanes)
-    columns_of<Degree, Plain, together>(row, law, raise, above, cap, c, below);
-  for (; c < end; c += lanes) columns_of<Degree, Plain, 1>(row, law, raise, above, cap, c, below);
+    columns_of<Degree, Power, together>(row, law, power, above, cap, c, below);
+  for (; c < end; c += lanes) columns_of<Degree, Power, 1>(row, law, power, above, cap, c, below);
 }
 
 template <class T>
@@ -326,21 +333,21 @@ void step_float(const DagRow<float>& row, const DagLaw<float>& law, const float*
   constexpr Step plain[] = {general_step<float, 0, true>,
                             nullptr,
                             nullptr,
-                            vector_step<3, true>,
-                            vector_step<4, true>,
-                            vector_step<5, true>,
-                            vector_step<6, true>,
-                            vector_step<7, true>,
-                            vector_step<8, true>};
+                            vector_step<3, PowerOne>,
+                            vector_step<4, PowerOne>,
+                            vector_step<5, PowerOne>,
+                            vector_step<6, PowerOne>,
+                            vector_step<7, PowerOne>,
+                            vector_step<8, PowerOne>};
   constexpr Step raised[] = {nullptr,
                              nullptr,
                              nullptr,
-                             vector_step<3, false>,
-                             vector_step<4, false>,
-                             vector_step<5, false>,
-                             vector_step<6, false>,
-                             vector_step<7, false>,
-                             vector_step<8, false>};
+                             vector_step<3, Raise>,
+                             vector_step<4, Raise>,
+                             vector_step<5, Raise>,
+                             vector_step<6, Raise>,
+                             vector_step<7, Raise>,
+                             vector_step<8, Raise>};
   constexpr Step general[] = {general_step<float, 0, false>,
                               nullptr,
                               nullptr,

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstring>
 
 #include "frame_range.h"
 
@@ -8,21 +7,6 @@ namespace {
 
 constexpr int threads = 256;
 constexpr unsigned most_blocks = 128;  // a frame: enough to fill a device with one
-
-// Order-preserving bijection from doubles to unsigned numbers, so that an integer maximum, whose
-// result does not depend on the order, can find extremes of doubles.
-__device__ __forceinline__ unsigned long long ordered(double v) {
-  long long bits;
-  memcpy(&bits, &v, 8);
-  return bits < 0 ? ~static_cast<unsigned long long>(bits)
-                  : static_cast<unsigned long long>(bits) | (1ull << 63);
-}
-__device__ __forceinline__ double unordered(unsigned long long bits) {
-  bits = bits >> 63 ? bits & ~(1ull << 63) : ~bits;
-  double v;
-  memcpy(&v, &bits, 8);
-  return v;
-}
 
 // Maxima of -pixel and of pixel, a frame.
 __global__ void __launch_bounds__(threads)

@@ -1,9 +1,7 @@
 // Frames as they come: pixels of any scalar type under a mask, and the range of each frame.
 #pragma once
 
-#include "../kernels.h"
-#include "../math/half.h"
-#include "launch.h"
+#include "pixel.h"
 
 namespace usconf::cuda {
 
@@ -18,23 +16,8 @@ struct Frames {
   __device__ bool valid(int frame, long long pixel) const {
     return !mask || mask[frame * mask_stride + pixel];
   }
-  // The branch is the same for all threads.
   __device__ double number(int frame, long long pixel) const {
-    const long long i = frame * pixels + pixel;
-    switch (scalar) {
-      case Scalar::u8:
-        return static_cast<const std::uint8_t*>(image)[i];
-      case Scalar::u16:
-        return static_cast<const std::uint16_t*>(image)[i];
-      case Scalar::i16:
-        return static_cast<const std::int16_t*>(image)[i];
-      case Scalar::f16:
-        return half_to_float(static_cast<const std::uint16_t*>(image)[i]);
-      case Scalar::f32:
-        return static_cast<const float*>(image)[i];
-      default:
-        return static_cast<const double*>(image)[i];
-    }
+    return number_at(image, scalar, frame * pixels + pixel);
   }
 };
 

@@ -1,7 +1,6 @@
 // From the image to the weights of the random walk (steps 1 to 5 and 7).
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "intensity.h"
 #include "random_walk_stages.h"
@@ -11,21 +10,6 @@ namespace {
 
 constexpr int threads = 256;
 constexpr int extreme_blocks = 128;  // at most, a frame: enough to fill a device with one frame
-
-// Order-preserving bijection from doubles to unsigned numbers, so that an integer maximum, whose
-// result does not depend on the order, can find extremes of doubles.
-__device__ __forceinline__ unsigned long long ordered(double v) {
-  long long bits;
-  memcpy(&bits, &v, 8);
-  return bits < 0 ? ~static_cast<unsigned long long>(bits)
-                  : static_cast<unsigned long long>(bits) | (1ull << 63);
-}
-__device__ __forceinline__ double unordered(unsigned long long bits) {
-  bits = bits >> 63 ? bits & ~(1ull << 63) : ~bits;
-  double v;
-  memcpy(&v, &bits, 8);
-  return v;
-}
 
 __device__ __forceinline__ unsigned long long warp_max(unsigned long long v) {
   for (int step = warp / 2; step > 0; step /= 2) {
