@@ -1,8 +1,6 @@
 // The DAG map on the CPU: row means and laws by rows in parallel, then the sweep by columns.
 #include "dag.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -31,19 +29,6 @@ constexpr double float_decay = 0.05;
 int rounded(int n, int to) { return (n + to - 1) / to * to; }
 
 }  // namespace
-
-void wait_for_rows(const std::atomic<int>& rows, int count, const Team& team) {
-  for (int spins = 0; rows.load(std::memory_order_acquire) < count;) {
-    if (++spins < 100) {
-#if defined(__x86_64__)
-      __builtin_ia32_pause();
-#endif
-    } else {
-      team.check();
-      sched_yield();
-    }
-  }
-}
 
 bool dag_in_double(const DagProblem& p, const DagOptions& o) {
   return o.double_map || dag_decay(p.xi, p.alpha, p.height).x > float_decay;
@@ -76,7 +61,7 @@ DagFrame<T>::DagFrame(const DagProblem& p, bool keep)
     full_.resize(static_cast<std::size_t>(h));
     first_valid_.resize(static_cast<std::size_t>(p.width));
   }
-  progress_ = std::vector<DagProgress>(most_members);
+  member_highest_.resize(most_members);
   bell.assign(static_cast<std::size_t>(slots), 0.0);
   beam = bell;
   beam_scale = dag_beam(p.var, half_width, p.variant, nullptr);
@@ -243,11 +228,11 @@ void DagFrame<T>::measure_rows(const Team& team) {
           std::max(most, steps.largest(row(static_cast<int>(r)), masked ? mask.row(r + 1) : nullptr,
                                        masked ? mask.row(r) : nullptr, p.width));
     }
-    progress_[team.index].highest = most;
+    member_highest_[team.index] = most;
     team.barrier();
     if (team.index == 0) {
       highest = 0;
-      for (int t = 0; t < team.size; ++t) highest = std::max(highest, progress_[t].highest);
+      for (int t = 0; t < team.size; ++t) highest = std::max(highest, member_highest_[t]);
       highest += dag_epsilon;
     }
   }

@@ -1,7 +1,6 @@
 // One frame on its way to a DAG map, worked on by a team of threads.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -18,12 +17,6 @@ namespace usconf::cpu {
 // Rows between two meetings of a team. To meet takes up to 2 us between cores far apart (0.7 us one
 // way on a virtual machine), as long as a row of 512 columns; eight rows cost a fifth more columns.
 constexpr int strip_rows = 8;
-
-// Of one member.
-struct alignas(64) DagProgress {
-  std::atomic<int> rows{0};
-  double highest = 0;
-};
 
 // What a frame's map follows from: scaled rows, row means, laws. T: float or double.
 template <class T>
@@ -99,14 +92,11 @@ class DagFrame {
   std::vector<double> row_low_, row_high_;
   std::vector<int> edges_, first_valid_;
   std::vector<std::uint8_t> full_;
-  std::vector<DagProgress> progress_;
+  std::vector<double> member_highest_;
 };
 
 // Float weights need steps that decay little: an image of few rows is worked on in double.
 bool dag_in_double(const DagProblem& p, const DagOptions& o);
-
-// Where a member counts its finished rows, and how its neighbours wait for them.
-void wait_for_rows(const std::atomic<int>& rows, int count, const Team& team);
 
 FrameTeams dag_teams(const DagProblem& p, int threads);
 

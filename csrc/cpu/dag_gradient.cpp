@@ -29,8 +29,7 @@ class DagGradient {
         parameters_(parameters),
         edge_((p.half_width + row_grain - 1) / row_grain * row_grain),
         memory_(sizeof(T) * 3 * frame_.f.stride * p.height),
-        rows_(static_cast<std::size_t>(p.height)),
-        progress_(64) {
+        rows_(static_cast<std::size_t>(p.height)) {
     T* next = static_cast<T*>(memory_.data()) + frame_.f.margin;
     for (MarginRows<T>* plane : {&lam_, &own_, &carried_}) {
       *plane = frame_.f;
@@ -48,13 +47,6 @@ class DagGradient {
       frame_.restore(team, map);
     else
       frame_.template sweep<M>(team, nullptr);
-    const auto rows = team.share(p_.height);
-    for (MarginRows<T>* plane : {&lam_, &own_, &carried_})
-      for (long r = rows.begin; r < rows.end; ++r)
-        std::fill_n(plane->row(r) - plane->margin, plane->stride, T(0));
-    if (team.index == 0)
-      for (DagProgress& member : progress_) member.rows.store(0, std::memory_order_relaxed);
-    team.barrier();
     // What is scattered child by child, and hung2021's edges, one member sweeps alone.
     if (frame_.has_exceptions() || p_.variant != 0) {
       if (team.index == 0) sweep_alone(d_map);
@@ -75,11 +67,10 @@ class DagGradient {
     DagExtremes extremes;
   };
 
-  // lam of row r, columns [begin, end), from what its children passed on: 0 where C does not depend
-  // on the row above.
+  // Makes lam of row r, columns [begin, end), of what its children passed on: 0 where C does not
+  // depend on the row above.
   template <class M>
-  void finish(int r, int begin, int end, const M* d_map) {
-    T* lam = lam_.row(r);
+  void finish(int r, int begin, int end, const M* d_map, T* lam) const {
     const M* d = d_map + static_cast<long>(r) * p_.width;
     if (frame_.map_is_c())
       for (int i = begin; i < end; ++i) lam[i] += static_cast<T>(d[i]);
@@ -107,94 +98,85 @@ class DagGradient {
     }
   }
 
-  // The sweep's step with parents and children exchanged: parent p has the children p + R - k.
-  struct Transposed {
-    explicit Transposed(const Frame& f)
-        : planes(static_cast<std::size_t>(dag_planes) * f.slots),
-          mean(static_cast<std::size_t>(f.slots), 1.0) {}
-    std::vector<T> planes;
-    std::vector<double> mean;
-    DagLaw<T> law{};
-  };
-
-  void transpose(int r, Transposed& t) const {
-    const int last = 2 * p_.half_width;
-    for (int k = 0; k <= last; ++k) t.mean[k] = frame_.mean(r)[last - k];
-    t.law.planes = t.planes.data();
-    t.law.slots = frame_.slots;
-    t.law.raise = frame_.raise;
-    dag_steps<T>().law({t.mean.data(), frame_.beam.data(), p_.power, frame_.scale(r),
-                        frame_.reach(r), frame_.slots, frame_.raise != nullptr},
-                       t.planes.data(), &t.law);
-  }
-
-  void pass_on(int r, const Transposed& t, const T* lam, int begin, int end) {
+  // The sweep's step with parents and children exchanged: parent p has the children p + R - k, so
+  // that the law's slots run backwards. (g is symmetric.)
+  void pass_on(int r, const T* lam, int begin, int end, T* planes, T* out) const {
+    DagLaw<T> law = frame_.law(r);
+    for (int j = 0; j <= law.degree + 1; ++j) {
+      const T* from = law.planes + j * frame_.slots;
+      std::reverse_copy(from, from + 2 * p_.half_width + 1, planes + j * frame_.slots);
+    }
+    law.planes = planes;
     const DagRow<T> row{frame_.f.row(r), frame_.f.row(r + 1), 1, p_.half_width};
-    dag_steps<T>().step(row, t.law, lam, std::numeric_limits<T>::infinity(), begin, end,
-                        lam_.row(r));
+    dag_steps<T>().step(row, law, lam, std::numeric_limits<T>::infinity(), begin, end, out);
   }
 
-  // Members split the columns and go upwards as in DagFrame::sweep.
+  // Adds what came to be beside the image to the columns that it mirrors. Children are read up to
+  // 2R columns beside the image, and none is there.
+  void fold(T* row, bool left, bool right) const {
+    const int reach = p_.half_width, w = p_.width;
+    for (int i = 0; i < reach; ++i) {
+      const int column = i < w ? i : dag_mirror(-1 - i, w);
+      if (left) row[column] += row[-1 - i];
+      if (right) row[w - 1 - column] += row[w + i];
+    }
+    if (left) std::fill_n(row - edge_, edge_, T(0));
+    if (right) std::fill_n(row + w, edge_ + row_grain, T(0));
+  }
+
+  // Members split the columns and go upwards in strips, as in DagFrame::sweep.
   template <class M>
   void sweep(const Team& team, const M* d_map) {
     const auto share = team.share(p_.width, row_grain);
     const int begin = static_cast<int>(share.begin), end = static_cast<int>(share.end);
-    const bool first = team.index == 0, last = team.index == team.size - 1;
-    const int inner_begin = first ? begin : begin + edge_, inner_end = last ? end : end - edge_;
-    Transposed t(frame_);
-    if (p_.height > 0) finish(p_.height - 1, begin, end, d_map);
+    const Block memory(sizeof(T) * (2 * lam_.stride + dag_planes * frame_.slots));
+    std::fill_n(static_cast<T*>(memory.data()), 2 * lam_.stride, T(0));
+    const MarginRows<T> own{static_cast<T*>(memory.data()) + lam_.margin, lam_.stride, p_.width,
+                            lam_.margin};
+    T* planes = static_cast<T*>(memory.data()) + 2 * lam_.stride;
+    std::fill(lam_.row(p_.height - 1) + begin, lam_.row(p_.height - 1) + end, T(0));
+    finish(p_.height - 1, begin, end, d_map, lam_.row(p_.height - 1));
     team.barrier();
-    int done = 0;
-    for (int r = p_.height - 2; r >= 0; --r, ++done) {
-      transpose(r, t);
-      const T* lam = lam_.row(r + 1);
-      if (!first) {
-        wait_for_rows(progress_[team.index - 1].rows, done, team);
-        pass_on(r, t, lam, begin, inner_begin);
-        finish(r, begin, inner_begin, d_map);
+    for (int bottom = p_.height - 1; bottom > 0; bottom -= strip_rows) {
+      const int rows = std::min(strip_rows, bottom);
+      for (int k = 0; k <= rows; ++k) {
+        const int beyond = (rows - k) * edge_;
+        const int from = std::max(0, begin - beyond), to = std::min(p_.width, end + beyond);
+        const bool left = from == 0, right = to == p_.width;
+        T* row = own.row(k & 1);
+        if (k == 0) {
+          std::copy(lam_.row(bottom) + from, lam_.row(bottom) + to, row + from);
+          if (right) std::fill_n(row + p_.width, edge_ + row_grain, T(0));
+          continue;
+        }
+        const int r = bottom - k;
+        pass_on(r, own.row(1 - (k & 1)), left ? -edge_ : from, right ? to + edge_ : to, planes,
+                row);
+        fold(row, left, right);
+        finish(r, from, to, d_map, row);
+        std::copy(row + begin, row + end, lam_.row(r) + begin);
       }
-      if (!last) {
-        wait_for_rows(progress_[team.index + 1].rows, done, team);
-        pass_on(r, t, lam, inner_end, end);
-        finish(r, inner_end, end, d_map);
-      }
-      progress_[team.index].rows.store(done + 1, std::memory_order_release);
-      pass_on(r, t, lam, first ? -edge_ : inner_begin, last ? p_.width + edge_ : inner_end);
-      fold_ends(r, first, last);
-      finish(r, inner_begin, inner_end, d_map);
+      team.barrier();
     }
-  }
-
-  void fold_ends(int r, bool first, bool last) {
-    T* row = lam_.row(r);
-    const int reach = p_.half_width, w = p_.width;
-    for (int i = 0; i < reach; ++i) {
-      const int column = i < w ? i : dag_mirror(-1 - i, w);
-      if (first) row[column] += row[-1 - i];
-      if (last) row[w - 1 - column] += row[w + i];
-    }
-    // Children are read up to R columns beside the image, and none is there.
-    if (first) std::fill_n(row - edge_, edge_, T(0));
-    if (last) std::fill_n(row + w, edge_ + row_grain, T(0));
   }
 
   template <class M>
   void sweep_alone(const M* d_map) {
     const int w = p_.width;
-    Transposed t(frame_);
     std::vector<Exception> exceptions(static_cast<std::size_t>(w));
     std::vector<T> plain(static_cast<std::size_t>(lam_.stride), T(0));
+    std::vector<T> planes(static_cast<std::size_t>(dag_planes) * frame_.slots);
     std::vector<double> weight(static_cast<std::size_t>(frame_.slots)), exponent(weight);
     T* regular = plain.data() + lam_.margin;
-    finish(p_.height - 1, 0, w, d_map);
+    for (int r = 0; r < p_.height; ++r) std::fill_n(lam_.row(r) - lam_.margin, lam_.stride, T(0));
+    finish(p_.height - 1, 0, w, d_map, lam_.row(p_.height - 1));
     for (int r = p_.height - 2; r >= 0; --r) {
       const T* lam = lam_.row(r + 1);
       find_exceptions(r, exceptions);
       T* out = lam_.row(r);
       if (p_.variant == 0) {
         for (int i = 0; i < w; ++i) regular[i] = exceptions[i] == Exception::none ? lam[i] : T(0);
-        transpose(r, t);
-        pass_on(r, t, regular, -edge_, w + edge_);
+        pass_on(r, regular, -edge_, w + edge_, planes.data(), out);
       }
       for (int i = 0; i < w; ++i) {
         if (lam[i] == 0 || (p_.variant == 0 && exceptions[i] == Exception::none)) continue;
@@ -203,8 +185,8 @@ class DagGradient {
         for (int k = 0; k <= 2 * p_.half_width; ++k)
           out[i + k - p_.half_width] += static_cast<T>(weight[k] * lam[i]);
       }
-      fold_ends(r, true, true);
-      finish(r, 0, w, d_map);
+      fold(out, true, true);
+      finish(r, 0, w, d_map, out);
     }
   }
 
@@ -216,7 +198,7 @@ class DagGradient {
   void differentiate_edges(const Team& team) {
     const int w = p_.width, slots = frame_.slots;
     const long stride = lam_.stride;
-    std::vector<T> scratch(static_cast<std::size_t>(stride) * slots, T(0));
+    std::vector<T> scratch(static_cast<std::size_t>(stride + 2) * slots, T(0));
     std::vector<T> regular(static_cast<std::size_t>(w));
     std::vector<Exception> exceptions(static_cast<std::size_t>(w));
     std::vector<double> extra(static_cast<std::size_t>(slots));
@@ -226,6 +208,8 @@ class DagGradient {
     for (long i = rows.begin; i < rows.end; ++i) {
       const int r = static_cast<int>(i);
       rows_[r] = {};
+      for (const MarginRows<T>* plane : {&own_, &carried_})
+        std::fill_n(plane->row(r) - plane->margin, plane->stride, T(0));
       const T* lam = lam_.row(r + 1);
       const bool full = frame_.full(r);
       for (int k = 0; k < slots; ++k) edges[k] = frame_.edges(r, k);
@@ -242,7 +226,8 @@ class DagGradient {
                           parameters_,
                           w,
                           scratch.data() + lam_.margin,
-                          stride};
+                          stride,
+                          scratch.data() + stride * slots};
       if (frame_.has_exceptions()) {
         find_exceptions(r, exceptions);
         std::fill(extra.begin(), extra.end(), 0.0);
@@ -412,7 +397,6 @@ class DagGradient {
   const Block memory_;
   MarginRows<T> lam_, own_, carried_;
   std::vector<RowSums> rows_;
-  std::vector<DagProgress> progress_;
 };
 
 }  // namespace

@@ -1,13 +1,23 @@
 #include "dag_gradient_kernels.h"
 
+#include <type_traits>
+
 #include "../math/logarithm.h"
-#include "vectors.h"
+#include "dag_powers.h"
 
 namespace usconf::cpu::USCONF_ISA_NAMESPACE {
 namespace {
 
+// What through_mean is of slot k: by the mean of D, which all edges of the slot share.
+template <class T>
+USCONF_INLINE T by_mean(const DagGradientRow<T>& q, int k, double exponent) {
+  const int edges = q.edges ? q.edges[k] : q.n;
+  const double all = exponent + (q.extra ? q.extra[k] : 0.0);
+  return static_cast<T>(edges ? static_cast<double>(q.law.power) * all / (q.mean[k] * edges) : 0.0);
+}
+
 // Leaves power y t / D of slot k, which is -d_rel / mean, in out.
-template <class T, int Degree, bool Plain, bool Powers>
+template <class T, int Degree, bool Plain, bool Parameters>
 USCONF_INLINE DagSlotSums slot_weights(const DagGradientRow<T>& q, int k, T* __restrict out) {
   const int n = q.law.slots, r = q.row.half_width, columns = q.n;
   const T* __restrict base = q.row.base;
@@ -38,8 +48,10 @@ USCONF_INLINE DagSlotSums slot_weights(const DagGradientRow<T>& q, int k, T* __r
     const T y = lam[i] * parent[i] * w;
     const T y_t = y * t;
     exponent += y_t;
-    weight += y;
-    if (Powers) powers += y_t * log_positive(d * inverse_mean);
+    if (Parameters) {
+      weight += y;
+      powers += y_t * log_positive(d * inverse_mean);
+    }
     out[i] = Plain ? y * offset : power * y_t / d;
   }
   return {static_cast<double>(exponent), static_cast<double>(weight), static_cast<double>(powers)};
@@ -98,12 +110,9 @@ void row_of(const DagGradientRow<T>& given, DagSlotSums* sums, T* d_base, T* d_p
   const int r = q.row.half_width;
   for (int k = 0; k <= 2 * r; ++k) {
     T* d = q.scratch + k * q.scratch_stride;
-    sums[k] = q.powers ? slot_weights<T, Degree, Plain, true>(q, k, d)
-                       : slot_weights<T, Degree, Plain, false>(q, k, d);
-    const int edges = q.edges ? q.edges[k] : q.n;
-    const double all = sums[k].exponent + (q.extra ? q.extra[k] : 0.0);
-    const T through_mean =
-        static_cast<T>(edges ? static_cast<double>(q.law.power) * all / (q.mean[k] * edges) : 0.0);
+    sums[k] = q.parameters ? slot_weights<T, Degree, Plain, true>(q, k, d)
+                           : slot_weights<T, Degree, Plain, false>(q, k, d);
+    const T through_mean = by_mean(q, k, sums[k].exponent);
     q.valid_base ? slot_derivatives<true>(q, k, through_mean, d)
                  : slot_derivatives<false>(q, k, through_mean, d);
   }
@@ -111,17 +120,125 @@ void row_of(const DagGradientRow<T>& given, DagSlotSums* sums, T* d_base, T* d_p
   add_slots(q, q.row.direction, T(-1), -r, q.n + r, d_pad);
 }
 
+// The same for a law that is a polynomial, in vectors. y t = offset y e and power y t / D = slope y
+// g with e = D, g = 1 for power 1 and e = D^power, g = e / D else: y g is left in out.
+template <int Degree, class Power, bool Parameters>
+USCONF_INLINE DagSlotSums vector_weights(const DagGradientRow<float>& q,
+                                         [[maybe_unused]] const Power& power, Vec last_lam, int k,
+                                         float offset, float* __restrict out) {
+  constexpr bool plain = std::is_same_v<Power, PowerOne>;
+  const int n = q.law.slots, shift = q.row.direction * (k - q.row.half_width);
+  const float* __restrict base = q.row.base;
+  const float* __restrict pad = q.row.pad + shift;
+  const float* __restrict parent = q.above + (k - q.row.half_width);
+  const float* __restrict lam = q.lam;
+  Vec p[Degree + 1];
+  for (int j = 0; j <= Degree; ++j) p[j] = splat(q.law.planes[j * n + k]);
+  Vec exponent = {}, weight = {};
+  for (int c = 0; c < q.n; c += lanes) {
+    const Vec l = c + lanes <= q.n ? load_unaligned(lam + c) : last_lam;
+    const Vec u = absolute(load_unaligned(base + c) - load_unaligned(pad + c));
+    const Vec d = u + static_cast<float>(dag_epsilon);
+    Vec e = d, at = u;
+    if constexpr (!plain) {
+      e = power(d);
+      at = e * offset;
+    }
+    Vec w = p[Degree];
+    USCONF_UNROLL
+    for (int j = Degree - 1; j >= 0; --j) w = w * at + p[j];
+    const Vec y = l * load_unaligned(parent + c) * w;
+    const Vec y_e = y * e;
+    exponent += y_e;
+    if (Parameters) weight += y;
+    *reinterpret_cast<Related<Vec>::Unaligned*>(out + c) = plain ? y : y_e / d;
+  }
+  double powers = 0;
+  if (Parameters) {
+    const float inverse_mean = static_cast<float>(1 / q.mean[k]);
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int i = 0; i < q.n; ++i) {
+      const float d = dag_difference(base[i], pad[i]);
+      sum += out[i] * d * log_positive(d * inverse_mean);
+    }
+    powers = offset * static_cast<double>(sum);
+  }
+  return {offset * static_cast<double>(sum_of(exponent)), static_cast<double>(sum_of(weight)),
+          powers};
+}
+
+// From what vector_weights left to dLoss/du of all slots; their sum goes to d_base.
+template <bool Masked>
+USCONF_INLINE void vector_derivatives(const DagGradientRow<float>& q, float* d_base) {
+  const int r = q.row.half_width;
+  const float *through_mean = q.by_slot, *slope = q.by_slot + q.law.slots;
+  for (int c = 0; c < q.n; c += lanes) {
+    IntVec inside = IntVec{} - 1;
+    if (c + lanes > q.n)
+      for (int j = 0; j < lanes; ++j) inside[j] = c + j < q.n ? -1 : 0;
+    const Vec base = load_unaligned(q.row.base + c);
+    const float* pad = q.row.pad - q.row.direction * r + c;
+    float* out = q.scratch + c;
+    Vec sum = {};
+    for (int k = 0; k <= 2 * r; ++k, pad += q.row.direction, out += q.scratch_stride) {
+      const Vec u = base - load_unaligned(pad);
+      Vec v = through_mean[k] - slope[k] * load_unaligned(out);
+      v = (Vec)((IntVec)v ^ ((IntVec)u & ~0x7fffffff));
+      v = u != 0 ? v : Vec{};
+      if (Masked)
+        v *= load_unaligned(q.valid_base + c) *
+             load_unaligned(q.valid_pad + q.row.direction * (k - r) + c);
+      v = (Vec)((IntVec)v & inside);
+      *reinterpret_cast<Related<Vec>::Unaligned*>(out) = v;
+      sum += v;
+    }
+    *reinterpret_cast<Related<Vec>::Unaligned*>(d_base + c) = load_unaligned(d_base + c) + sum;
+  }
+}
+
+template <int Degree, class Power>
+void vector_row(const DagGradientRow<float>& given, DagSlotSums* sums, float* d_base,
+                float* d_pad) {
+  const DagGradientRow<float> q = given;
+  const Power power(q.law.raise);
+  Vec last_lam = {};
+  for (int i = q.n / lanes * lanes; i < q.n; ++i) last_lam[i % lanes] = q.lam[i];
+  for (int k = 0; k <= 2 * q.row.half_width; ++k) {
+    const float offset = std::is_same_v<Power, PowerOne>
+                             ? static_cast<float>(q.scale / q.mean[k])
+                             : q.law.planes[(Degree + 1) * q.law.slots + k];
+    float* out = q.scratch + k * q.scratch_stride;
+    sums[k] = q.parameters
+                  ? vector_weights<Degree, Power, true>(q, power, last_lam, k, offset, out)
+                  : vector_weights<Degree, Power, false>(q, power, last_lam, k, offset, out);
+    q.by_slot[k] = by_mean(q, k, sums[k].exponent);
+    q.by_slot[q.law.slots + k] = q.law.power * offset;
+  }
+  q.valid_base ? vector_derivatives<true>(q, d_base) : vector_derivatives<false>(q, d_base);
+  add_slots(q, q.row.direction, -1.0f, -q.row.half_width, q.n + q.row.half_width, d_pad);
+}
+
 void row_float(const DagGradientRow<float>& q, DagSlotSums* sums, float* d_base, float* d_pad) {
   using Row = void (*)(const DagGradientRow<float>&, DagSlotSums*, float*, float*);
   constexpr Row plain[] = {row_of<float, 0, true>,
                            nullptr,
                            nullptr,
-                           row_of<float, 3, true>,
-                           row_of<float, 4, true>,
-                           row_of<float, 5, true>,
-                           row_of<float, 6, true>,
-                           row_of<float, 7, true>,
-                           row_of<float, 8, true>};
+                           vector_row<3, PowerOne>,
+                           vector_row<4, PowerOne>,
+                           vector_row<5, PowerOne>,
+                           vector_row<6, PowerOne>,
+                           vector_row<7, PowerOne>,
+                           vector_row<8, PowerOne>};
+  constexpr Row raised[] = {nullptr,
+                            nullptr,
+                            nullptr,
+                            vector_row<3, Raise>,
+                            vector_row<4, Raise>,
+                            vector_row<5, Raise>,
+                            vector_row<6, Raise>,
+                            vector_row<7, Raise>,
+                            vector_row<8, Raise>};
   constexpr Row general[] = {row_of<float, 0, false>,
                              nullptr,
                              nullptr,
@@ -131,7 +248,7 @@ void row_float(const DagGradientRow<float>& q, DagSlotSums* sums, float* d_base,
                              row_of<float, 6, false>,
                              row_of<float, 7, false>,
                              row_of<float, 8, false>};
-  (q.law.power == 1 ? plain : general)[q.law.degree](q, sums, d_base, d_pad);
+  (q.law.power == 1 ? plain : q.law.raise ? raised : general)[q.law.degree](q, sums, d_base, d_pad);
 }
 
 void row_double(const DagGradientRow<double>& q, DagSlotSums* sums, double* d_base, double* d_pad) {

@@ -20,11 +20,12 @@ struct DagGradientRow {
   const double *mean, *extra;       // per slot; extra: y t of children that are not in lam
   const int* edges;                 // per slot, how many exist; null: n
   double scale;                     // x d_r
-  bool powers;                      // whether the sums of y t ln rel are wanted
+  bool parameters;                  // whether more than the sums of y t is wanted
   int n;                            // columns
-  // A row per slot, with margins of R zeros at least.
+  // A row per slot, with margins of R zeros at least; then two numbers a slot.
   T* scratch;
   long scratch_stride;
+  T* by_slot;
 };
 
 // What the derivative by the extremes of the image is made of: d_f (f - 1) and -d_f f summed, and

@@ -3,7 +3,7 @@
 #include <type_traits>
 
 #include "../math/logarithm.h"
-#include "vectors.h"
+#include "dag_powers.h"
 
 namespace usconf::cpu::USCONF_ISA_NAMESPACE {
 namespace {
@@ -34,46 +34,50 @@ constexpr Polynomial polynomials[] = {
 // Vectors of columns that share a slot's coefficients: as many as registers allow.
 constexpr int together = lanes == 16 ? 4 : 2;
 
-USCONF_INLINE Vec absolute(Vec v) { return (Vec)((IntVec)v & 0x7fffffff); }
-
 // A float sum over more columns than this loses digits.
 constexpr int exact_columns = 2048;
 
-USCONF_INLINE double slot_sum(const float* base, const float* pad, int n) {
-  double total = 0;
+// Of S neighbouring slots, which share what the base loads: the sum over n columns.
+template <int S>
+USCONF_INLINE void slot_sums(const float* base, const float* pad, int step, int n, double* out) {
+  for (int s = 0; s < S; ++s) out[s] = 0;
   for (int from = 0; from < n; from += exact_columns) {
     const int to = n - from < exact_columns ? n : from + exact_columns;
-    Vec sum[4] = {};
+    Vec sum[S] = {};
     int c = from;
-    for (; c + 4 * lanes <= to; c += 4 * lanes) {
+    for (; c + lanes <= to; c += lanes) {
+      const Vec b = load_unaligned(base + c);
       USCONF_UNROLL
-      for (int j = 0; j < 4; ++j)
-        sum[j] +=
-            absolute(load_unaligned(base + c + j * lanes) - load_unaligned(pad + c + j * lanes));
+      for (int s = 0; s < S; ++s) sum[s] += absolute(b - load_unaligned(pad + s * step + c));
     }
-    for (; c + lanes <= to; c += lanes)
-      sum[0] += absolute(load_unaligned(base + c) - load_unaligned(pad + c));
-    const Vec all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    float part = 0;
-    for (int j = 0; j < lanes; ++j) part += all[j];
-    for (; c < to; ++c) part += __builtin_fabsf(base[c] - pad[c]);
-    total += part;
+    for (int s = 0; s < S; ++s) {
+      float part = sum_of(sum[s]);
+      for (int i = c; i < to; ++i) part += __builtin_fabsf(base[i] - pad[s * step + i]);
+      out[s] += part;
+    }
   }
-  return total;
 }
 
-USCONF_INLINE double slot_sum(const double* base, const double* pad, int n) {
-  double total = 0;
-#pragma omp simd reduction(+ : total)
-  for (int c = 0; c < n; ++c) total += __builtin_fabs(base[c] - pad[c]);
-  return total;
+void row_sums(const DagRow<float>& row, int n, double* out) {
+  constexpr int together = lanes == 16 ? 8 : 4;
+  const int slots = 2 * row.half_width + 1, step = row.direction;
+  const float* pad = row.pad - step * row.half_width;
+  int k = 0;
+  for (; k + together <= slots; k += together)
+    slot_sums<together>(row.base, pad + step * k, step, n, out + k);
+  for (; k + 4 <= slots; k += 4) slot_sums<4>(row.base, pad + step * k, step, n, out + k);
+  for (; k < slots; ++k) slot_sums<1>(row.base, pad + step * k, step, n, out + k);
 }
 
-template <class T>
-void sums(const DagRow<T>& row, int n, double* out) {
+void row_sums(const DagRow<double>& row, int n, double* out) {
   const int r = row.half_width;
-  for (int k = 0; k <= 2 * r; ++k)
-    out[k] = slot_sum(row.base, row.pad + row.direction * (k - r), n);
+  for (int k = 0; k <= 2 * r; ++k) {
+    const double *base = row.base, *pad = row.pad + row.direction * (k - r);
+    double total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int c = 0; c < n; ++c) total += __builtin_fabs(base[c] - pad[c]);
+    out[k] = total;
+  }
 }
 
 template <class T>
@@ -171,38 +175,6 @@ void law(const DagLawInput& in, T* planes, DagLaw<T>* out) {
   out->residual = static_cast<T>(lost);
   out->power = static_cast<T>(in.power);
 }
-
-// D^power by table; see dag_raise_degree. Needs one: not for power 1.
-struct Raise {
-#if defined(__AVX2__)
-  explicit Raise(const float* table) {
-    for (int j = 0; j <= dag_raise_degree; ++j) p[j] = table[dag_octaves + j];
-    for (int j = 0; j < dag_octaves / lanes; ++j) octaves[j] = load_unaligned(table + j * lanes);
-  }
-  USCONF_INLINE_MEMBER Vec operator()(Vec d) const {
-    const IntVec bits = (IntVec)d;
-    const IntVec octave = (bits >> 23) - (127 + dag_first_octave);
-    const Vec z = (Vec)((bits & 0x7fffff) | 0x3f800000) - 1.5f;
-    Vec mantissa = splat(p[dag_raise_degree]);
-    USCONF_UNROLL
-    for (int j = dag_raise_degree - 1; j >= 0; --j) mantissa = mantissa * z + p[j];
-#if defined(__AVX512F__)
-    return mantissa * __builtin_shuffle(octaves[0], octave);
-#else
-    return mantissa * __builtin_shuffle(octaves[0], octaves[1], octave);
-#endif
-  }
-  float p[dag_raise_degree + 1];
-  Vec octaves[dag_octaves / lanes];
-#else
-  explicit Raise(const float*) {}
-  Vec operator()(Vec d) const { return d; }  // there is no table
-#endif
-};
-
-struct PowerOne {
-  explicit PowerOne(const float*) {}
-};
 
 // N vectors of columns.
 template <int Degree, class Power, int N>
@@ -390,9 +362,9 @@ double column(const DagColumn<T>& q, int c) {
   return total > 0 ? sum / total : 0.0;
 }
 
-constexpr DagKernels table = {{sums<float>, masked_sums<float>, largest<float>, raise<float>,
+constexpr DagKernels table = {{row_sums, masked_sums<float>, largest<float>, raise<float>,
                                law<float>, step_float, column<float>},
-                              {sums<double>, masked_sums<double>, largest<double>, raise<double>,
+                              {row_sums, masked_sums<double>, largest<double>, raise<double>,
                                law<double>, step_double, column<double>}};
 
 }  // namespace

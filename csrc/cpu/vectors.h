@@ -79,6 +79,18 @@ USCONF_INLINE void stream_fence() {
 }
 USCONF_INLINE Vec splat(float x) { return x - Vec{}; }
 
+// Of all lanes, in halves.
+USCONF_INLINE float sum_of(Vec v) {
+  USCONF_UNROLL
+  for (int half = lanes / 2; half > 0; half /= 2) {
+    IntVec other;
+    USCONF_UNROLL
+    for (int j = 0; j < lanes; ++j) other[j] = j ^ half;
+    v += __builtin_shuffle(v, other);
+  }
+  return v[0];
+}
+
 // rows[i][j] <-> rows[j][i]
 template <class V>
 USCONF_INLINE void transpose(V* rows) {
