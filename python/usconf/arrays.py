@@ -17,6 +17,7 @@ from . import _core
 # dtype name -> the core's scalar number (csrc/kernels.h)
 SCALARS = {"uint8": 0, "uint16": 1, "int16": 2, "float16": 3, "float32": 4, "float64": 5}
 LETTERS = "tbchw"
+_IN_ORDER = tuple(range(8))
 
 # numpy takes microseconds to spell a dtype
 _SPELLED = {np.dtype(name): name for name in SCALARS}
@@ -129,8 +130,8 @@ class Layout(NamedTuple):
     @property
     def stack(self) -> tuple[int, int, int]:
         """(frames, height, width)"""
-        sizes = [self.shape[axis] for axis in self.order]
-        return prod(sizes[:-2]), sizes[-2], sizes[-1]
+        *leading, height, width = self.order
+        return prod(self.shape[axis] for axis in leading), self.shape[height], self.shape[width]
 
     def frames(self, array: Any) -> Any:
         """The array as (frames, height, width); a view where strides allow."""
@@ -138,6 +139,8 @@ class Layout(NamedTuple):
 
     def restore(self, maps: Any) -> Any:
         """(frames, height, width) back in the array's own shape."""
+        if _in_order(self.order):
+            return maps.reshape(self.shape)
         back = sorted(range(len(self.order)), key=self.order.__getitem__)
         return _permute(maps.reshape([self.shape[axis] for axis in self.order]), tuple(back))
 
@@ -167,8 +170,12 @@ class Layout(NamedTuple):
         )
 
 
+def _in_order(order: tuple[int, ...]) -> bool:
+    return order == _IN_ORDER[: len(order)]
+
+
 def _permute(array: Any, order: tuple[int, ...]) -> Any:
-    if order == tuple(range(len(order))):
+    if _in_order(order):
         return array
     return array.permute(order) if kind(array) == "torch" else array.transpose(order)
 
@@ -203,7 +210,7 @@ def layout(shape: tuple[int, ...], axes: str | None = None, name: str = "image")
 def _guessed(shape: tuple[int, ...], name: str) -> Layout:
     count = len(shape)
     if count == 2 or (count == 3 and shape[0] == 1) or (count == 4 and shape[1] == 1):
-        return Layout(shape, tuple(range(count)))
+        return Layout(shape, _IN_ORDER[:count])
     if count < 2:
         advice = "a frame has two axes, depth and scanlines"
     elif count == 3:
@@ -297,7 +304,9 @@ def pointer(array: Any) -> int:
         return 0
     if kind(array) == "torch":
         return array.data_ptr()
-    return array.ctypes.data if kind(array) == "numpy" else array.data.ptr
+    if kind(array) == "numpy":
+        return array.__array_interface__["data"][0]  # a third of the time of `ctypes`
+    return array.data.ptr
 
 
 def place(array: Any) -> tuple[int, int]:
