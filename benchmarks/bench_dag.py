@@ -9,7 +9,6 @@ calls from the frame to the map.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -18,7 +17,8 @@ from typing import Any
 
 import numpy as np
 import usconf
-from measure import fresh, interleaved, machine, spread
+from commands import cpu_command
+from measure import fresh, interleaved, spread
 from table import timing
 from usconf import _core
 from usconf.phantom import demo_frame
@@ -216,29 +216,19 @@ def in_markdown(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2, help="beside one; default 2")
-    parser.add_argument("--seconds", type=float, default=1.0, help="per function and size")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="where to write the JSON")
-    given = parser.parse_args()
-    counts = sorted({1, given.threads})
-    found: dict[str, Any] = {"machine": machine()}
-    found["errors"] = {str(side): validate(side) for side in SIDES}
-    found["by_threads"] = {str(count): own_calls(count, given.seconds) for count in counts}
-    found["numpy"] = numpy_calls(given.seconds)
-    found["byte_floor"] = byte_floor(given.seconds)
-    found["whole"] = {str(count): whole_calls(count, given.seconds) for count in counts}
-    found["by_isa"] = forced_isas(1, given.seconds / 2)
-    if given.output:
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        given.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(in_markdown(found))
-    return 0
+def measure(counts: list[int], seconds: float) -> dict[str, Any]:
+    return {
+        "errors": {str(side): validate(side) for side in SIDES},
+        "by_threads": {str(count): own_calls(count, seconds) for count in counts},
+        "numpy": numpy_calls(seconds),
+        "byte_floor": byte_floor(seconds),
+        "whole": {str(count): whole_calls(count, seconds) for count in counts},
+        "by_isa": forced_isas(1, seconds / 2),
+    }
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["isa"]:
         print(json.dumps(own_calls(int(sys.argv[2]), float(sys.argv[3]))))
     else:
-        sys.exit(main())
+        sys.exit(cpu_command(__doc__, measure, in_markdown))

@@ -6,11 +6,8 @@ validation on small frames: short enough for compute-sanitizer.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +15,7 @@ import torch
 import usconf
 from bench_random_walk_gpu import on_gpu, timed
 from bench_scan_conversion_gpu import on_device
-from measure import machine
+from commands import gpu_command
 from table import duration, timing
 from usconf.phantom import demo_frame
 from usconf.sweep import Parameters, Sweep
@@ -88,7 +85,7 @@ def gradients_of(image: torch.Tensor, **given: Any) -> list[torch.Tensor]:
     return [leaf.grad.cpu(), torch.stack([number.grad for number in numbers.values()])]
 
 
-def validate(shapes: list[tuple[int, int]]) -> dict[str, float]:
+def validate(small: bool) -> dict[str, float]:
     """Errors by case; AssertionError where one is too large."""
     errors: dict[str, float] = {}
 
@@ -97,7 +94,8 @@ def validate(shapes: list[tuple[int, int]]) -> dict[str, float]:
         if not found <= tolerance:
             raise AssertionError(f"{name} errs by {found:.1e}, more than {tolerance:.0e}")
 
-    for shape in shapes:
+    # The last one is wider than a block: its sweeps go by strips.
+    for shape in [(40, 57)] if small else [(512, 476), (97, 33), (64, 1200)]:
         image = demo_frame(*shape)
         for name, case in CASES.items():
 
@@ -165,7 +163,7 @@ def measure(seconds: float) -> dict[str, Any]:
         if count == 1 and side == 512:
             row["eager"] = timed(eager(frame), seconds)
         found[f"{count} x {side} x {side}"] = row
-    return found
+    return {"cases": found}
 
 
 def backward_of(sweep: Sweep, maps: torch.Tensor, upstream: torch.Tensor) -> Callable[[], Any]:
@@ -173,41 +171,23 @@ def backward_of(sweep: Sweep, maps: torch.Tensor, upstream: torch.Tensor) -> Cal
     return lambda: sweep.backward(maps, upstream, True, True)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--validate", action="store_true")
-    parser.add_argument("--seconds", type=float, default=0.3, help="per figure; default 0.3")
-    parser.add_argument("--output", type=Path, default=Path("dag_gpu.json"))
-    given = parser.parse_args()
-    if not torch.cuda.is_available():
-        parser.error("needs a CUDA device; usconf.show_config() says what is there")
-    # The last one is wider than a block: its sweeps go by strips.
-    errors = validate([(40, 57)] if given.validate else [(512, 476), (97, 33), (64, 1200)])
-    print("\n".join(f"{name}: error {value:.1e}" for name, value in errors.items()))
-    if given.validate:
-        return 0
-    found: dict[str, Any] = {"errors": errors}
-    found["machine"] = machine() | {"gpu": torch.cuda.get_device_name()}
-    found["cases"] = measure(given.seconds)
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(f"written to {given.output}\n")
-    print_table(found)
-    return 0
-
-
-def print_table(found: dict[str, Any]) -> None:
-    print(f"| {found['machine']['gpu']} | map on the device | a row | power 2 | backward "
-          "| whole call | median | srad | srad, 50 iterations | eager torch |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|---|---|")
+def in_markdown(found: dict[str, Any]) -> str:
+    lines = [
+        f"| {found['machine']['gpu']} | map on the device | a row | power 2 | backward "
+        "| whole call | median | srad | srad, 50 iterations | eager torch |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|---|---|")
     for name, row in found["cases"].items():
         each = duration(row["map"]["median"] / row["rows"])
         rest = [
             timing(row[key]) if key in row else ""
             for key in ("power 2", "backward", "call", "median", "srad", "fifty", "eager")
         ]
-        print(f"| {' | '.join([name, timing(row['map']), each, *rest])} |")
+        lines.append(f"| {' | '.join([name, timing(row['map']), each, *rest])} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        gpu_command(__doc__, validate, measure, in_markdown, seconds=0.3, output="dag_gpu.json")
+    )

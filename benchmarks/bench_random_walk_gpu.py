@@ -6,20 +6,18 @@ Needs torch with CUDA, and CuPy for the peer; `--output FILE` says where the JSO
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
-import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import usconf
-from measure import machine, spread
+from commands import gpu_command
+from measure import spread
 from table import duration, timing
 from usconf.phantom import demo_frame
 
@@ -61,10 +59,10 @@ def gradients_of(image: torch.Tensor) -> list[torch.Tensor]:
     return [leaf.grad.cpu(), beta.grad]
 
 
-def validate(sides: list[tuple[int, int]]) -> dict[str, float]:
+def validate(small: bool) -> dict[str, float]:
     """Errors by case; AssertionError where one is larger than what the CPU promises."""
     errors: dict[str, float] = {}
-    for shape in sides:
+    for shape in [(40, 33), (67, 90) if small else (256, 256)]:
         image = demo_frame(*shape)
         for name, parameters in CASES.items():
             found = error_of(image, parameters)
@@ -111,7 +109,7 @@ def peer(image: np.ndarray) -> Callable[[], Any] | None:
     return call
 
 
-def measure(seconds: float) -> dict[str, dict[str, float]]:
+def measure(seconds: float) -> dict[str, Any]:
     """Seconds by what was done."""
     found: dict[str, dict[str, float]] = {}
     for side in (256, 512, 1024):
@@ -135,32 +133,16 @@ def measure(seconds: float) -> dict[str, dict[str, float]]:
     found["256 frames of 256 x 256"] = timed(
         lambda: usconf.random_walk(clip, axes="thw"), 2 * seconds
     )
-    return found
+    return {"seconds": found}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--validate", action="store_true")
-    parser.add_argument("--seconds", type=float, default=2.0, help="per figure; default 2")
-    parser.add_argument("--output", type=Path, default=Path("gpu.json"))
-    given = parser.parse_args()
-    if not torch.cuda.is_available():
-        parser.error("needs a CUDA device; usconf.show_config() says what is there")
-    errors = validate([(40, 33), (67, 90)] if given.validate else [(40, 33), (256, 256)])
-    print("\n".join(f"{name}: error {value:.1e}" for name, value in errors.items()))
-    if given.validate:
-        return 0
-    found = {"machine": machine() | {"gpu": torch.cuda.get_device_name()}, "errors": errors}
-    found["seconds"] = measure(given.seconds)
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(f"written to {given.output}\n\n| {found['machine']['gpu']} | time |\n|---|---|")
-    for name, value in found["seconds"].items():
-        print(f"| {name} | {timing(value)} |")
+def in_markdown(found: dict[str, Any]) -> str:
+    lines = [f"| {found['machine']['gpu']} | time |\n|---|---|"]
+    lines += [f"| {name} | {timing(value)} |" for name, value in found["seconds"].items()]
     each = found["seconds"]["256 frames of 256 x 256"]["median"] / 256
-    print(f"| a frame of those | {duration(each)} = {1 / each:.0f} frames/s |")
-    return 0
+    lines.append(f"| a frame of those | {duration(each)} = {1 / each:.0f} frames/s |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(gpu_command(__doc__, validate, measure, in_markdown, seconds=2.0, output="gpu.json"))

@@ -8,7 +8,6 @@ timed: ours is kept by usconf, the peers get their float maps of positions.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import importlib
 import json
@@ -19,7 +18,8 @@ from typing import Any
 
 import numpy as np
 import usconf
-from measure import fresh, interleaved, machine, spread
+from commands import cpu_command
+from measure import fresh, interleaved, spread
 from table import timing
 from usconf import _core
 
@@ -239,31 +239,18 @@ def in_markdown(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2, help="beside one; default 2")
-    parser.add_argument("--seconds", type=float, default=1.0, help="per method and work")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="where to write the JSON")
-    given = parser.parse_args()
-    found: dict[str, Any] = {"machine": machine()}
-    found["errors"] = {
+def measure(counts: list[int], seconds: float) -> dict[str, Any]:
+    errors = {
         f"{direction}, {dtype}": validate(direction, dtype)
         for direction in DIRECTIONS
         for dtype in ("float32", "uint8")
     }
-    found["by_threads"] = {
-        str(count): whole_calls(count, given.seconds) for count in sorted({1, given.threads})
-    }
-    found["by_isa"] = forced_isas(1, given.seconds / 2)
-    if given.output:
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        given.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(in_markdown(found))
-    return 0
+    by_threads = {str(count): whole_calls(count, seconds) for count in counts}
+    return {"errors": errors, "by_threads": by_threads, "by_isa": forced_isas(1, seconds / 2)}
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["isa"]:
         print(json.dumps(whole_calls(int(sys.argv[2]), float(sys.argv[3]), only_ours=True)))
     else:
-        sys.exit(main())
+        sys.exit(cpu_command(__doc__, measure, in_markdown))

@@ -6,19 +6,17 @@ validation on small frames: short enough for compute-sanitizer.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import usconf
 from bench_random_walk_gpu import on_gpu, timed
-from measure import machine, spread
+from commands import gpu_command
+from measure import spread
 from table import duration, timing
 from torch.nn.functional import grid_sample
 from usconf.ops import to_beam, to_scan
@@ -196,7 +194,7 @@ def measure(seconds: float) -> dict[str, Any]:
                 if kind == "float32":  # a grid of halves would miss by whole pixels
                     row["grid_sample"] = on_device(peer(image, direction))
                 found[f"{direction}, {count} x {kind}"] = row
-    return found
+    return {"bandwidth": bandwidth(), "cases": found}
 
 
 def transposed(
@@ -208,34 +206,13 @@ def transposed(
     return lambda: op(upstream, kind, list(values), *source)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--validate", action="store_true")
-    parser.add_argument("--seconds", type=float, default=1.0, help="per figure; default 1")
-    parser.add_argument("--output", type=Path, default=Path("scan_conversion_gpu.json"))
-    given = parser.parse_args()
-    if not torch.cuda.is_available():
-        parser.error("needs a CUDA device; usconf.show_config() says what is there")
-    errors = validate(given.validate)
-    print("\n".join(f"{name}: error {value:.1e}" for name, value in errors.items()))
-    if given.validate:
-        return 0
-    found: dict[str, Any] = {"errors": errors}
-    found["machine"] = machine() | {"gpu": torch.cuda.get_device_name()}
-    found["bandwidth"] = bandwidth()
-    found["cases"] = measure(given.seconds)
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(f"written to {given.output}\n")
-    print_table(found)
-    return 0
-
-
-def print_table(found: dict[str, Any]) -> None:
+def in_markdown(found: dict[str, Any]) -> str:
     copied = found["bandwidth"]
-    print(f"| {found['machine']['gpu']}, copies at {copied / 1e12:.2f} TB/s "
-          "| on the device | of the floor | transposed | grid_sample | whole call |")  # fmt: skip
-    print("|---|---|---|---|---|---|")
+    lines = [
+        f"| {found['machine']['gpu']}, copies at {copied / 1e12:.2f} TB/s "
+        "| on the device | of the floor | transposed | grid_sample | whole call |"
+    ]
+    lines.append("|---|---|---|---|---|---|")
     for name, row in found["cases"].items():
         share = row["floor_bytes"] / copied / row["device"]["median"]
         rest = [
@@ -243,8 +220,13 @@ def print_table(found: dict[str, Any]) -> None:
             for key in ("transpose", "grid_sample")
         ]
         cells = [name, timing(row["device"]), f"{share:.0%}", *rest, timing(row["call"])]
-        print(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        gpu_command(
+            __doc__, validate, measure, in_markdown, seconds=1.0, output="scan_conversion_gpu.json"
+        )
+    )

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +17,7 @@ import bench_random_walk as bench
 import numpy as np
 import usconf
 from baselines import METHODS, OURS, PEERS, available
+from commands import write
 from measure import machine
 from table import in_markdown, put_into
 
@@ -96,8 +96,7 @@ def main() -> int:
     usconf.set_num_threads(before)
     name = f"benchmarks/results/{found['machine']['date'][:10]}-random-walk.json"
     output = given.output or ROOT / ("build/quick.json" if given.quick else name)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write(found, output)
     text = in_markdown(found, list(METHODS), bench.FLOPS)
     if given.readme:
         put_into(ROOT / "README.md", text)

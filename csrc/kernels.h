@@ -134,11 +134,40 @@ struct DespeckleProblem {
      most 15. */                                                                             \
   void median(const DespeckleProblem&, int size, void* result, void* stream);
 
+struct PgmProblem {
+  const void* confidence;  // (frames, height, width) float or, in_double, double
+  bool in_double;
+  bool logits;  // confidence is sigmoid of what is given
+  int frames, height, width;
+  const std::uint8_t* labels;  // (frames, height, width): 0 None, 1 Good, 2 Bad
+  const std::uint8_t* valid;   // (frames or 1, height, width), nonzero = valid; null: all
+  bool valid_shared;
+  double gamma, s, sigma;
+  double label_weights[3];  // of the unary terms: None, Good, Bad
+  bool constants;           // whether ln 5 and ln B count
+  bool mean;                // loss is divided by the number of valid pixels
+  int threads;              // CPU only
+};
+
+// What is wanted; null where it is not. All but sums is of the type of the confidence.
+struct PgmResult {
+  void* loss;    // 1
+  double* sums;  // 5: unary, vertical, horizontal, valid pixels, wrong labels or probabilities
+  void* d_confidence;  // like confidence: derivative of sum(d_map map), not divided
+  const void* d_map;   // like confidence; null: 1. The sums above are weighted with it
+  void* map;           // like confidence, a pair on its lower or right pixel; or (3, ...) by parts
+  bool parts;
+};
+
+#define USCONF_PGM_OPERATOR /* Value and derivative in one pass. */ \
+  void pgm(const PgmProblem&, const PgmResult&, void* stream);
+
 namespace cpu {
 USCONF_RANDOM_WALK_OPERATOR
 USCONF_SCAN_CONVERSION_OPERATOR
 USCONF_DAG_OPERATOR
 USCONF_DESPECKLE_OPERATOR
+USCONF_PGM_OPERATOR
 }  // namespace cpu
 #if defined(USCONF_CUDA)
 namespace cuda {
@@ -146,6 +175,7 @@ USCONF_RANDOM_WALK_OPERATOR
 USCONF_SCAN_CONVERSION_OPERATOR
 USCONF_DAG_OPERATOR
 USCONF_DESPECKLE_OPERATOR
+USCONF_PGM_OPERATOR
 }  // namespace cuda
 #endif
 

@@ -227,6 +227,34 @@ void median(USCONF_DESPECKLE, int size, bool double_result, int threads, int dev
   USCONF_DISPATCH(device, median, problem, size, pointer<void>(result), pointer<void>(stream));
 }
 
+// The problem; then where the results go, 0 where one is not wanted.
+void pgm(Address confidence, bool in_double, bool logits, int frames, int height, int width,
+         Address labels, Address valid, bool valid_shared, double gamma, double s, double sigma,
+         const std::array<double, 3>& label_weights, bool constants, bool mean, int threads,
+         int device, Address stream, Address loss, Address sums, Address d_confidence,
+         Address d_map, Address map, bool parts) {
+  const usconf::PgmProblem problem{pointer<const void>(confidence),
+                                   in_double,
+                                   logits,
+                                   frames,
+                                   height,
+                                   width,
+                                   pointer<const std::uint8_t>(labels),
+                                   pointer<const std::uint8_t>(valid),
+                                   valid_shared,
+                                   gamma,
+                                   s,
+                                   sigma,
+                                   {label_weights[0], label_weights[1], label_weights[2]},
+                                   constants,
+                                   mean,
+                                   threads};
+  const usconf::PgmResult result{pointer<void>(loss),         pointer<double>(sums),
+                                 pointer<void>(d_confidence), pointer<const void>(d_map),
+                                 pointer<void>(map),          parts};
+  USCONF_DISPATCH(device, pgm, problem, result, pointer<void>(stream));
+}
+
 void clear_cache() {
   usconf::cpu::clear_cache();
 #if defined(USCONF_CUDA)
@@ -275,6 +303,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("dag_backward", &dag_backward);
   m.def("srad", &srad);
   m.def("median", &median);
+  m.def("pgm", &pgm);
   m.def("isa", &usconf::cpu::isa_name);
   m.def("isa_list", &usconf::cpu::isa_list);
   m.def("threads", &usconf::cpu::threads);

@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from emulation import build
+from emulation import sanitized
+from emulation.calls import ORDERS, SCALARS, address
 from reference import dag as oracle
 
-pytestmark = pytest.mark.emulated
+pytestmark = [pytest.mark.emulated, pytest.mark.usefixtures("no_leaks")]
 
-ORDERS = {"forward": 0, "reverse": 1, "random": 2}
-SCALARS = ("uint8", "uint16", "int16", "float16", "float32", "float64")
 DEFAULTS = {"xi": 0.1, "alpha": 1.0, "var": 8.0, "power": 1.0, "half_width": 10}
 TOLERANCE = {"float32": 2e-6, "float64": 1e-12}
 # Relative to the largest derivative of its kind.
 GRADIENT_TOLERANCE = {"float32": 2e-5, "float64": 1e-10}
 PARAMETERS = ("xi", "alpha", "var", "power")
-
-
-@pytest.fixture(autouse=True)
-def no_leaks(emulated):
-    emulated.set_thread_order(ORDERS["forward"])
-    yield
-    emulated.set_memory_limit(2**64 - 1)
-    emulated.clear_cache()
-    assert emulated.memory_used() == 0
-
-
-def address(array):
-    return 0 if array is None else array.ctypes.data
 
 
 def shared(array):
@@ -296,18 +279,7 @@ def test_no_frames_and_little_memory(emulated, rng):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("USCONF_EMULATED_SANITIZE" in os.environ, reason="runs itself sanitized")
+@sanitized.skip_inside
 def test_nothing_is_read_or_written_out_of_bounds():
     """The tests of this file once more on a build with AddressSanitizer."""
-    ask = [*build.compiler(), "-print-file-name=libasan.so"]
-    library = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
-    environment = {
-        **os.environ,
-        "LD_PRELOAD": library,
-        "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter's own
-        "USCONF_EMULATED_SANITIZE": "1",
-    }
-    command = [sys.executable, "-m", "pytest", __file__, "-q", "-x", "-k", "oracle or strips"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "AddressSanitizer" not in done.stdout + done.stderr
+    sanitized.run_again(__file__, "oracle or strips")

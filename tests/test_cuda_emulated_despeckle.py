@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
-from emulation import build
+from emulation import sanitized
+from emulation.calls import ORDERS, SCALARS
 from reference import despeckle as oracle
 
-pytestmark = pytest.mark.emulated
+pytestmark = [pytest.mark.emulated, pytest.mark.usefixtures("no_leaks")]
 
-ORDERS = {"forward": 0, "reverse": 1, "random": 2}
-SCALARS = ("uint8", "uint16", "int16", "float16", "float32", "float64")
 # Of the image's range.
 TOLERANCE = {"float32": 2e-6, "float64": 1e-12}
-
-
-@pytest.fixture(autouse=True)
-def no_leaks(emulated):
-    emulated.set_thread_order(ORDERS["forward"])
-    yield
-    emulated.set_memory_limit(2**64 - 1)
-    emulated.clear_cache()
-    assert emulated.memory_used() == 0
 
 
 def frames(rng, *shape, kind="float32"):
@@ -174,18 +160,7 @@ def test_median_equals_the_oracle(emulated, rng, size, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("USCONF_EMULATED_SANITIZE" in os.environ, reason="runs itself sanitized")
+@sanitized.skip_inside
 def test_nothing_is_read_or_written_out_of_bounds():
     """The tests of this file once more on a build with AddressSanitizer."""
-    ask = [*build.compiler(), "-print-file-name=libasan.so"]
-    library = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
-    environment = {
-        **os.environ,
-        "LD_PRELOAD": library,
-        "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter's own
-        "USCONF_EMULATED_SANITIZE": "1",
-    }
-    command = [sys.executable, "-m", "pytest", __file__, "-q", "-x", "-k", "oracle or small"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "AddressSanitizer" not in done.stdout + done.stderr
+    sanitized.run_again(__file__, "oracle or small")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from emulation import build
+from emulation import sanitized
+from emulation.calls import ORDERS, SCALARS
 from reference import scan_conversion as oracle
 from reference.scan_conversion import QUAD, SECTOR, Plan
 
-pytestmark = pytest.mark.emulated
+pytestmark = [pytest.mark.emulated, pytest.mark.usefixtures("no_leaks")]
 
-ORDERS = {"forward": 0, "reverse": 1, "random": 2}
-SCALARS = ("uint8", "uint16", "int16", "float16", "float32", "float64")
 DIRECTIONS = ("to_beam", "to_scan")
 # The core takes fractions of a pixel below 1e-9 for 0, the oracle does not.
 SNAP = 2e-9
@@ -54,15 +50,6 @@ PLANS = {
     "one row": sector((8, -3), (2, 9), (-0.9, 0.9), (9, 7), (1, 17)),
 }
 PLAN_NAMES = list(PLANS)
-
-
-@pytest.fixture(autouse=True)
-def no_leaks(emulated):
-    emulated.set_thread_order(ORDERS["forward"])
-    yield
-    emulated.set_memory_limit(2**64 - 1)
-    emulated.clear_cache()
-    assert emulated.memory_used() == 0
 
 
 @dataclass
@@ -369,19 +356,7 @@ def test_refuses(emulated):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("USCONF_EMULATED_SANITIZE" in os.environ, reason="runs itself sanitized")
+@sanitized.skip_inside
 def test_nothing_is_read_or_written_out_of_bounds():
     """The tests of this file once more on a build with AddressSanitizer."""
-    ask = [*build.compiler(), "-print-file-name=libasan.so"]
-    library = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
-    environment = {
-        **os.environ,
-        "LD_PRELOAD": library,
-        "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter's own
-        "USCONF_EMULATED_SANITIZE": "1",
-    }
-    chosen = "oracle or scalar or nearest or batch or frames"
-    command = [sys.executable, "-m", "pytest", __file__, "-q", "-x", "-k", chosen]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "AddressSanitizer" not in done.stdout + done.stderr
+    sanitized.run_again(__file__, "oracle or scalar or nearest or batch or frames")

@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 from emulation import build
+from emulation.calls import ORDERS
 
 pytestmark = pytest.mark.emulated
 
@@ -15,7 +16,6 @@ BUILDS = {
     "ucontext": ["-DUSCONF_EMULATE_UCONTEXT"],
     "sanitized": build.SANITIZE,
 }
-ORDERS = {"forward": 0, "reverse": 1, "random": 2}
 THREADS = 96
 
 

@@ -296,6 +296,42 @@ def median(
 ) -> None:
     """Write the median of the valid pixels of each size x size window; size odd, at most 15."""
 
+def pgm(
+    confidence: int,
+    in_double: bool,
+    logits: bool,
+    frames: int,
+    height: int,
+    width: int,
+    labels: int,
+    valid: int,
+    valid_shared: bool,
+    gamma: float,
+    s: float,
+    sigma: float,
+    label_weights: tuple[float, float, float],
+    constants: bool,
+    mean: bool,
+    threads: int,
+    device: int,
+    stream: int,
+    loss: int,
+    sums: int,
+    d_confidence: int,
+    d_map: int,
+    map: int,
+    parts: bool,
+    /,
+) -> None:
+    """Write what is wanted of the annotation model's energy (address 0: not wanted).
+
+    confidence, loss, d_confidence, d_map, map: float32 or (in_double) float64. labels: uint8
+    (frames, height, width). valid: 0, or uint8 (frames or 1, height, width), nonzero = valid.
+    sums: five float64, unary, vertical, horizontal, valid pixels, wrong labels or probabilities.
+    loss: one number, divided by the valid pixels if `mean`. d_confidence: the derivative of
+    sum(d_map map), not divided. map: one plane, or three (unary, vertical, horizontal) if `parts`.
+    """
+
 def isa() -> str: ...
 def isa_list() -> list[str]: ...
 def threads() -> int: ...

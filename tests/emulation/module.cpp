@@ -188,6 +188,29 @@ void median(std::uintptr_t image, int scalar, int frames, int height, int width,
   cuda::median(p, size, at<void>(result), at<void>(stream));
 }
 
+// The argument list of _core.pgm.
+void pgm(std::uintptr_t confidence, bool in_double, bool logits, int frames, int height, int width,
+         std::uintptr_t labels, std::uintptr_t valid, bool valid_shared, double gamma, double s,
+         double sigma, const std::array<double, 3>& label_weights, bool constants, bool mean,
+         int threads, int device, std::uintptr_t stream, std::uintptr_t loss, std::uintptr_t sums,
+         std::uintptr_t d_confidence, std::uintptr_t d_map, std::uintptr_t map, bool parts) {
+  PgmProblem p{};
+  p.confidence = at<const void>(confidence);
+  p.in_double = in_double, p.logits = logits;
+  p.frames = frames, p.height = height, p.width = width;
+  p.labels = at<const std::uint8_t>(labels);
+  p.valid = at<const std::uint8_t>(valid);
+  p.valid_shared = valid_shared;
+  p.gamma = gamma, p.s = s, p.sigma = sigma;
+  std::copy(label_weights.begin(), label_weights.end(), p.label_weights);
+  p.constants = constants, p.mean = mean;
+  p.threads = threads;
+  const PgmResult result{at<void>(loss),        at<double>(sums), at<void>(d_confidence),
+                         at<const void>(d_map), at<void>(map),    parts};
+  const cuda::DeviceGuard guard(device);
+  cuda::pgm(p, result, at<void>(stream));
+}
+
 }  // namespace
 }  // namespace usconf
 
@@ -207,6 +230,7 @@ PYBIND11_MODULE(_emulated, m) {
   m.def("dag_backward", &dag_backward);
   m.def("srad", &srad);
   m.def("median", &median);
+  m.def("pgm", &pgm);
   m.def("clear_cache", &cuda::clear_cache);
   m.def("set_thread_order", [](int order) {
     if (order < 0 || order > 2) throw py::value_error("order must be 0, 1 or 2");

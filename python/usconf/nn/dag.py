@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import dag as _dag
 from ..dag import check_combination, check_half_width, check_words, parameter, resolve
+from .learnable import Learnable
 
-_NAMES = ("xi", "alpha", "var", "power")
 
-
-class DAG(nn.Module):
+class DAG(Learnable):
     """DAG confidence maps with parameters that can be learned.
 
     Parameters
@@ -53,6 +51,8 @@ class DAG(nn.Module):
     torch.Size([])
     """
 
+    always_shown = ("despeckle",)
+
     def __init__(
         self,
         xi: float | None = None,
@@ -70,17 +70,12 @@ class DAG(nn.Module):
         axes: str | None = None,
         dtype: torch.dtype | str | None = None,
     ) -> None:
-        super().__init__()
         check_words(variant, despeckle, nan)
         check_half_width(half_width, variant)
         check_combination(variant, despeckle, roi, nan == "mask", 0)
-        self.learnable = _names(learnable)
-        values = resolve(preset, xi=xi, alpha=alpha, var=var, power=power)
-        for name, value in zip(_NAMES, values, strict=True):
-            value = parameter(name, value)
-            learned = nn.Parameter(torch.tensor(value)) if name in self.learnable else value
-            setattr(self, name, learned)
-        self.settings: dict[str, Any] = {
+        given = {"xi": xi, "alpha": alpha, "var": var, "power": power}
+        numbers = dict(zip(given, map(parameter, given, resolve(preset, **given)), strict=True))
+        settings = {
             "half_width": half_width,
             "despeckle": despeckle,
             "roi": roi,
@@ -89,6 +84,7 @@ class DAG(nn.Module):
             "axes": axes,
             "dtype": dtype,
         }
+        super().__init__(numbers, learnable, settings)
 
     def forward(
         self,
@@ -101,30 +97,7 @@ class DAG(nn.Module):
         artifact: Tensor | None = None,
     ) -> Tensor:
         """Maps of the image's shape; the other tensors as in `usconf.dag`."""
-        parameters = {name: getattr(self, name) for name in _NAMES}
         return _dag(
             image, mask=mask, reference=reference, reference_map=reference_map, needle=needle,
-            artifact=artifact, **parameters, **self.settings,
+            artifact=artifact, **self.numbers(), **self.settings,
         )  # fmt: skip
-
-    def extra_repr(self) -> str:
-        """Parameters, settings that are not None, and the despeckling in any case."""
-        shown = {name: f"{parameter(name, getattr(self, name)):g}" for name in _NAMES}
-        shown |= {
-            name: repr(value)
-            for name, value in self.settings.items()
-            if value is not None or name == "despeckle"
-        }
-        shown["learnable"] = repr(list(self.learnable))
-        return ", ".join(f"{name}={value}" for name, value in shown.items())
-
-
-def _names(learnable: bool | Iterable[str]) -> tuple[str, ...]:
-    if isinstance(learnable, bool):
-        return _NAMES if learnable else ()
-    chosen = (learnable,) if isinstance(learnable, str) else tuple(learnable)
-    if unknown := [name for name in chosen if name not in _NAMES]:
-        raise ValueError(
-            f"learnable must name xi, alpha, var or power, got {unknown}; True takes all four"
-        )
-    return tuple(name for name in _NAMES if name in chosen)

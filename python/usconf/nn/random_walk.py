@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import random_walk as _random_walk
 from ..memory import parse_limit
 from ..random_walk import check_choices, number, resolve
+from .learnable import Learnable
 
-_NAMES = ("alpha", "beta", "gamma")
 
-
-class RandomWalk(nn.Module):
+class RandomWalk(Learnable):
     """Random-walk confidence maps with parameters that can be learned.
 
     Parameters
@@ -69,16 +67,11 @@ class RandomWalk(nn.Module):
         memory_limit: int | str | None = None,
         dtype: torch.dtype | str | None = None,
     ) -> None:
-        super().__init__()
         check_choices(variant=variant, mode=mode, sink=sink, nan=nan, solver=solver)
         parse_limit(memory_limit)
-        self.learnable = _names(learnable)
-        values = resolve(preset, alpha=alpha, beta=beta, gamma=gamma)
-        for name, value in zip(_NAMES, values, strict=True):
-            value = number(name, value)
-            learned = nn.Parameter(torch.tensor(value)) if name in self.learnable else value
-            setattr(self, name, learned)
-        self.settings: dict[str, Any] = {
+        given = {"alpha": alpha, "beta": beta, "gamma": gamma}
+        numbers = dict(zip(given, map(number, given, resolve(preset, **given)), strict=True))
+        settings = {
             "variant": variant,
             "mode": mode,
             "sink": sink,
@@ -88,28 +81,12 @@ class RandomWalk(nn.Module):
             "memory_limit": memory_limit,
             "dtype": dtype,
         }
+        super().__init__(numbers, learnable, settings)
 
     def forward(
         self, image: Tensor, mask: Tensor | None = None, sink_mask: Tensor | None = None
     ) -> Tensor:
         """Maps of the image's shape; mask and sink_mask as in `usconf.random_walk`."""
-        parameters = {name: getattr(self, name) for name in _NAMES}
-        return _random_walk(image, mask=mask, sink_mask=sink_mask, **parameters, **self.settings)
-
-    def extra_repr(self) -> str:
-        """Parameters and settings that are not None."""
-        shown = {name: f"{number(name, getattr(self, name)):g}" for name in _NAMES}
-        shown |= {name: repr(value) for name, value in self.settings.items() if value is not None}
-        shown["learnable"] = repr(list(self.learnable))
-        return ", ".join(f"{name}={value}" for name, value in shown.items())
-
-
-def _names(learnable: bool | Iterable[str]) -> tuple[str, ...]:
-    if isinstance(learnable, bool):
-        return _NAMES if learnable else ()
-    chosen = (learnable,) if isinstance(learnable, str) else tuple(learnable)
-    if unknown := [name for name in chosen if name not in _NAMES]:
-        raise ValueError(
-            f"learnable must name alpha, beta or gamma, got {unknown}; True takes all three"
+        return _random_walk(
+            image, mask=mask, sink_mask=sink_mask, **self.numbers(), **self.settings
         )
-    return tuple(name for name in _NAMES if name in chosen)

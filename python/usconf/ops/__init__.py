@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from .dag import dag
 from .despeckle import despeckle
+from .pgm import pgm_loss, pgm_loss_with_parts, pgm_parts
 from .random_walk import random_walk
 from .scan_conversion import to_beam, to_scan
 
-__all__ = ["dag", "despeckle", "random_walk", "to_beam", "to_scan"]
+__all__ = [
+    "dag",
+    "despeckle",
+    "pgm_loss",
+    "pgm_loss_with_parts",
+    "pgm_parts",
+    "random_walk",
+    "to_beam",
+    "to_scan",
+]
