@@ -1,7 +1,7 @@
-"""Makes the pictures of README and docs from the phantom: `python docs/make_pictures.py`.
+"""Makes the pictures of README and docs from phantoms: `python docs/make_pictures.py`.
 
-Needs `pip install ".[io]"` and draws with NumPy and Pillow alone, so that a picture changes only
-when a map does.
+Needs `pip install ".[io,learned]"` and draws with NumPy and Pillow alone, so that a picture changes
+only when a map does.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import usconf
 from PIL import Image, ImageDraw, ImageFont
+from usconf import phantom
 from usconf.phantom import demo_fan, demo_frame
 from usconf.plot import overlay
 
@@ -174,11 +175,63 @@ def dag_pictures() -> None:
     )
 
 
+# Phantoms of docs/learned.md: seeds that training refuses, chosen for what the images show.
+LEARNED = {"partial": 2, "gas": 1, "no_contact": 1, "vessel": 3}
+
+
+def learned_pictures() -> None:
+    """The picture of docs/learned.md; needs torch and the default weights."""
+    columns: dict[str, list[np.ndarray]] = {}
+    for category, offset in LEARNED.items():
+        seed = phantom.HELD_OUT[offset]
+        found = phantom.generate((224, 224), seed=seed, category=category)
+        panels = {
+            "phantom": found.image,
+            "transmission": found.transmission,
+            'method="learned"': usconf.confidence(found.image, method="learned"),
+            "random walk": usconf.confidence(found.image),
+            'method="dag"': usconf.confidence(found.image, method="dag"),
+        }
+        for caption, panel in panels.items():
+            columns.setdefault(caption, []).append(rgb(panel))
+            columns[caption].append(np.full((GAP, 224, 3), 255, np.uint8))
+    beside({name: np.vstack(parts[:-1]) for name, parts in columns.items()}, IMAGES / "learned.png")
+
+
+# Phantoms of docs/phantoms.md, and the colours of what is wrong or dark but good in them.
+PHANTOMS = {"bone": 21, "lung": 3, "b_lines": 5, "no_contact": 3, "vessel": 5, "gel": 3}
+ARTIFACTS = {
+    "shadow": (0, 60, 190),
+    "reverberation": (190, 40, 0),
+    "clutter": (0, 150, 60),
+    "no_contact": (190, 170, 0),
+    "dark_but_good": (0, 190, 190),
+}
+
+
+def phantom_pictures() -> None:
+    """The picture of docs/phantoms.md: image, transmission, artifacts, strokes."""
+    columns = {}
+    for category, seed in PHANTOMS.items():
+        made = phantom.generate((144, 144), seed=phantom.HELD_OUT[seed], category=category)
+        artifacts, strokes = rgb(made.image).copy(), rgb(made.image).copy()
+        for name, colour in ARTIFACTS.items():
+            where = getattr(made, name)
+            artifacts[where] = rgb(made.image)[where] // 2 + np.array(colour, np.uint8) // 2
+        strokes[made.labels == 1], strokes[made.labels == 2] = (255, 70, 60), (70, 130, 255)
+        gap = np.full((GAP, 144, 3), 255, np.uint8)
+        panels = [rgb(made.image), gap, rgb(made.transmission), gap, artifacts, gap, strokes]
+        columns[category] = np.vstack(panels)
+    beside(columns, IMAGES / "phantoms.png")
+
+
 def main() -> None:
     """Write every picture that a page shows."""
     IMAGES.mkdir(exist_ok=True)
+    phantom_pictures()
     fan_pictures()
     dag_pictures()
+    learned_pictures()
     frame = demo_frame()
     confidence = usconf.confidence(frame)
     beside(

@@ -20,7 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Rooms written for torch: importing them imports it.
-FOR_TORCH = ("usconf.ops", "usconf.nn")
+FOR_TORCH = ("usconf.ops", "usconf.nn", "usconf.training", "usconf.weights", "usconf.learned")
+# They need Qt, and hold no examples: tests/test_napari_window.py.
+FOR_QT = {f"usconf.integrations.napari_{name}" for name in ("geometry", "layers", "live", "widget")}
+ROOMS = {"usconf.ops", "usconf.nn", "usconf.training", "usconf.weights"}
 # Not called by users: what fits return, and the base of all geometries.
 MADE_FOR_THEM = {"usconf.geometry.FanFit", "usconf.geometry.SupportFit", "usconf.geometry.Geometry"}
 
@@ -29,7 +32,7 @@ def modules():
     """Names of all modules of the package that are Python, each with the marks it needs."""
     found = []
     for module in pkgutil.walk_packages(usconf.__path__, "usconf.", onerror=lambda name: None):
-        if module.name.split(".")[-1] in ("_core", "__main__"):
+        if module.name.split(".")[-1] in ("_core", "__main__") or module.name in FOR_QT:
             continue
         marks = [pytest.mark.torch] if module.name.startswith(FOR_TORCH) else []
         found.append(pytest.param(module.name, marks=marks))
@@ -54,14 +57,15 @@ def test_docstrings(name, elsewhere):
 
 def public():
     """(name, function or class) of everything that users are told about."""
-    for room in ("usconf", "usconf.io", "usconf.geometry"):
+    for room in ("usconf", "usconf.io", "usconf.geometry", "usconf.weights"):
         module = importlib.import_module(room)
         for name in module.__all__:
-            if f"{room}.{name}" not in {*FOR_TORCH, *MADE_FOR_THEM}:
+            if f"{room}.{name}" not in ROOMS | MADE_FOR_THEM:
                 value = getattr(module, name)
                 if inspect.isfunction(value) or inspect.isclass(value):
                     yield f"{room}.{name}", value
-    for room, names in {"plot": ("overlay", "show"), "phantom": ("demo_frame", "demo_fan")}.items():
+    makers = ("demo_frame", "demo_fan", "generate", "strokes")
+    for room, names in {"plot": ("overlay", "show"), "phantom": makers}.items():
         module = importlib.import_module(f"usconf.{room}")
         yield from ((f"usconf.{room}.{name}", getattr(module, name)) for name in names)
 

@@ -29,13 +29,13 @@ FLOORS = [
     {"_core"},
     {"arrays"},
     set(),
-    {"nn", "geometry", "confidence"},
+    {"nn", "geometry", "confidence", "weights", "learned"},
     {"training", "io", "cli", "integrations", "plot", "phantom"},
 ]
 METHODS = 2
 # Who may name an array library: arrays tells them apart, the others are written for torch.
 ARRAY_LIBRARIES = {"torch", "cupy", "cupyx"}
-FOR_TORCH = {"ops", "nn", "training", "integrations"}
+FOR_TORCH = {"ops", "nn", "weights", "learned", "training", "integrations"}
 
 
 def repository_files():
@@ -244,9 +244,17 @@ def run(code):
 
 
 HEAVY = {"torch", "cupy", "monai", "matplotlib", "PIL", "pydicom", "nibabel", "av", "cv2"}
+HEAVY |= {"safetensors", "onnx", "onnxruntime", "yaml", "tensorboard", "napari", "qtpy"}
 
 
-@pytest.mark.parametrize("use", ["", "usconf.random_walk(numpy.eye(9)); usconf.confidence"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        "",
+        "usconf.random_walk(numpy.eye(9)); usconf.confidence",
+        "usconf.learned, usconf.pgm_loss, usconf.weights.default_path()",
+    ],
+)
 def test_import_is_light(use):
     code = f"import sys, numpy, usconf\n{use}\nprint(*({HEAVY!r} & sys.modules.keys()))"
     assert run(code) == []

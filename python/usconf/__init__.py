@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import cli, geometry, io, nn, ops, plot
+    from . import cli, geometry, io, nn, ops, phantom, plot, training, weights
     from ._core import version as __version__
     from .confidence import confidence
     from .config import clear_cache, get_num_threads, set_num_threads, show_config
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .despeckle import despeckle
     from .envelope import envelope
     from .geometry import Linear, Sector, Trapezoid, fit_fan, fit_support
+    from .learned import learned
+    from .pgm import pgm_loss, pgm_parts
     from .random_walk import random_walk
     from .random_walk_system import random_walk_system
     from .scan_conversion import to_beam, to_scan
@@ -38,6 +40,9 @@ _HOMES = {
     "fit_fan": ("geometry", "fit_fan"),
     "fit_support": ("geometry", "fit_support"),
     "get_num_threads": ("config", "get_num_threads"),
+    "learned": ("learned", "learned"),
+    "pgm_loss": ("pgm", "pgm_loss"),
+    "pgm_parts": ("pgm", "pgm_parts"),
     "random_walk": ("random_walk", "random_walk"),
     "random_walk_system": ("random_walk_system", "random_walk_system"),
     "set_num_threads": ("config", "set_num_threads"),
@@ -45,7 +50,9 @@ _HOMES = {
     "to_beam": ("scan_conversion", "to_beam"),
     "to_scan": ("scan_conversion", "to_scan"),
 }
-_SUBPACKAGES = ("cli", "geometry", "io", "nn", "ops", "plot")
+_SUBPACKAGES = (
+    "cli", "geometry", "io", "nn", "ops", "phantom", "plot", "training", "weights",
+)  # fmt: skip
 
 __all__ = [
     "Linear",
@@ -63,8 +70,12 @@ __all__ = [
     "geometry",
     "get_num_threads",
     "io",
+    "learned",
     "nn",
     "ops",
+    "pgm_loss",
+    "pgm_parts",
+    "phantom",
     "plot",
     "random_walk",
     "random_walk_system",
@@ -72,6 +83,8 @@ __all__ = [
     "show_config",
     "to_beam",
     "to_scan",
+    "training",
+    "weights",
 ]
 
 

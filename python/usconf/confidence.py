@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 # method -> module of the same name that holds the function of the same name
-METHODS = ("random_walk", "dag")
+METHODS = ("random_walk", "dag", "learned")
 
 
 def confidence(
@@ -24,9 +24,10 @@ def confidence(
     image : numpy.ndarray, torch.Tensor or cupy.ndarray
         Frames (H, W), (1, H, W), (B, 1, H, W), or any layout spelled out by ``axes=``; rows are
         depth. Without a geometry the columns are the beams and the transducer is at row 0.
-    method : {"random_walk", "dag"}
+    method : {"random_walk", "dag", "learned"}
         "random_walk": Karamalis et al., Medical Image Analysis 2012; see `usconf.random_walk`.
         "dag": Hung et al., ISBI 2021; see `usconf.dag`.
+        "learned": a network after Ronchetti et al., 'Beyond Shadows'; see `usconf.learned`.
     geometry : None, "auto", Sector, Linear or Trapezoid, optional
         Where the beams run. With one, the image is unrolled to one column per beam, mapped, and
         the map rolled back: right for convex and phased probes, steered frames, frames with

@@ -19,6 +19,10 @@ _LIBRARIES = {
     "av": ("av",),
     "tqdm": ("tqdm",),
     "matplotlib": ("matplotlib",),
+    "safetensors": ("safetensors",),
+    "onnx": ("onnx",),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "napari": ("napari",),
     "monai": ("monai",),
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import usconf
 
+from . import export, label, train
 from . import map as map_command
 
 # 128 + SIGINT, what shells report for an interrupted program.
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="usconf", description="Confidence maps for ultrasound.")
     parser.add_argument("--version", action="version", version=f"usconf {usconf.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    map_command.add_parser(commands)
+    for command in (map_command, label, train, export):
+        command.add_parser(commands)
     config = commands.add_parser("config", help="print version, instruction set, threads, CUDA")
     config.set_defaults(run=_config)
     arguments = parser.parse_args(argv)

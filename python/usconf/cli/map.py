@@ -13,6 +13,7 @@ import numpy as np
 import usconf
 
 from .. import io, plot
+from ..learned import set_num_threads
 from .jobs import Job, Journal, find, is_file_name, plan
 from .progress import Progress, Warned
 
@@ -41,6 +42,8 @@ _PARAMETERS = (
     "power",
     "half_width",
     "despeckle",
+    "weights",
+    "size",
 )
 
 
@@ -93,7 +96,9 @@ def add_parser(commands: Any) -> None:
         "written so, corrected by hand; default: the columns are the beams",
     )
     method = parser.add_argument_group("method (defaults: see usconf.confidence)")
-    method.add_argument("--method", default="random_walk", help="random_walk (default) or dag")
+    method.add_argument(
+        "--method", default="random_walk", help="random_walk (default), dag, learned"
+    )
     method.add_argument("--preset", help="monai, beyond_shadows, duque2023; dag: beyond_shadows")
     for name in ("alpha", "beta", "gamma"):
         method.add_argument(f"--{name}", type=float, metavar="X", help="default: the preset's")
@@ -101,6 +106,13 @@ def add_parser(commands: Any) -> None:
         method.add_argument(f"--{name}", type=float, metavar="X", help="of method dag")
     method.add_argument("--half-width", type=int, metavar="N", help="of method dag; default 10")
     method.add_argument("--despeckle", help="of method dag: srad (default), median, none, hung2021")
+    method.add_argument("--weights", metavar="FILE", help="of method learned; default: usconf's")
+    method.add_argument(
+        "--size",
+        type=_size,
+        metavar="ROWSxCOLUMNS",
+        help="of method learned: the network's grid, or own for the image's; default: the weights'",
+    )
     method.add_argument("--variant", help="published deviation, e.g. monai_1_3")
     method.add_argument("--mode", choices=("B", "RF"), help="B-mode (default) or RF data")
     method.add_argument("--sink", choices=("all", "mid", "min"), help="default: all")
@@ -157,9 +169,13 @@ def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
             parameters[name] = getattr(arguments, name)
     if parameters.get("despeckle") == "none":
         parameters["despeckle"] = None
+    if parameters.get("size") == "own":
+        parameters["size"] = None
     try:
         if arguments.threads is not None:
             usconf.set_num_threads(arguments.threads)
+            if arguments.method == "learned":
+                set_num_threads(arguments.threads)
         usconf.confidence(np.arange(1, 257, dtype=np.float32).reshape(16, 16), **parameters)
         if arguments.geometry not in (None, "auto"):
             arguments.geometry = _geometry(arguments.geometry)
@@ -169,9 +185,21 @@ def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
             parameters.update(sink="mask", sink_mask=_mask(arguments.sink_mask))
         if arguments.mask is not None:
             parameters["mask"] = _mask(arguments.mask)
-    except (ValueError, TypeError, OSError) as problem:
+    except (ValueError, TypeError, OSError, ImportError) as problem:
         _usage(arguments, str(problem))
     return parameters
+
+
+def _size(text: str) -> str | tuple[int, int]:
+    if text == "own":
+        return text
+    rows, _, columns = text.partition("x")
+    try:
+        return int(rows), int(columns)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be ROWSxCOLUMNS or own, got {text!r}; e.g. 128x128"
+        ) from None
 
 
 def _geometry(name: str) -> Any:
@@ -198,10 +226,10 @@ def _settings(arguments: argparse.Namespace, parameters: dict[str, Any]) -> dict
     settings = {
         key: value for key, value in parameters.items() if not isinstance(value, np.ndarray)
     }
-    for name in ("mask", "sink_mask"):
+    for name in ("mask", "sink_mask", "weights"):
         path = getattr(arguments, name)
-        if path is not None:
-            settings[name] = [str(path.resolve()), path.stat().st_mtime_ns]
+        if path is not None and path != "default":
+            settings[name] = [str(Path(path).resolve()), Path(path).stat().st_mtime_ns]
     if arguments.geometry is not None:
         given = arguments.geometry
         settings["geometry"] = given if isinstance(given, str) else given.to_dict()

@@ -12,10 +12,14 @@ from typing import Any, TextIO
 
 
 class Progress:
-    """Counts files on stderr: tqdm's bar when installed, else one line that rewrites itself."""
+    """Counts files on stderr: tqdm's bar when installed, else one line that rewrites itself.
 
-    def __init__(self, total: int) -> None:
+    Or whatever else `unit` names in the singular.
+    """
+
+    def __init__(self, total: int, unit: str = "file") -> None:
         self._total = total
+        self._unit = unit
         self._done = 0
         self._shown = sys.stderr.isatty()
         self._bar: Any = None
@@ -24,7 +28,7 @@ class Progress:
                 from tqdm import tqdm
             except ImportError:
                 return
-            self._bar = tqdm(total=total, unit="file", file=sys.stderr, leave=False)
+            self._bar = tqdm(total=total, unit=unit, file=sys.stderr, leave=False)
 
     def __enter__(self) -> Progress:
         return self
@@ -46,11 +50,11 @@ class Progress:
             self._bar.set_postfix_str(text)
         elif self._shown:
             self._clear()
-            sys.stderr.write(f"{self._done}/{self._total} files  {text}"[:79])
+            sys.stderr.write(f"{self._done}/{self._total} {self._unit}s  {text}"[:79])
             sys.stderr.flush()
 
     def advance(self) -> None:
-        """Count one more file."""
+        """Count one more."""
         self._done += 1
         if self._bar is not None:
             self._bar.update()
