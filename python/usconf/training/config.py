@@ -19,6 +19,7 @@ FIRST_VALIDATION_SEED = 900_000
 FREE_KEYS = frozenset(
     {
         "data.cache",
+        "model.grid",
         "train.threads",
         "train.device",
         "train.log",
@@ -80,13 +81,15 @@ def _text(*, or_none: bool = False) -> _Check:
     return "text" + " or null" * or_none, convert
 
 
-def _tuple(count: int, text: str, item: Callable[[Any], Any]) -> _Check:
-    def convert(value: Any) -> tuple[Any, ...]:
+def _tuple(count: int, text: str, item: Callable[[Any], Any], *, or_none: bool = False) -> _Check:
+    def convert(value: Any) -> tuple[Any, ...] | None:
+        if value is None and or_none:
+            return None
         if not isinstance(value, (list, tuple)) or len(value) != count:
             raise ValueError
         return tuple(item(part) for part in value)
 
-    return text, convert
+    return text + " or null" * or_none, convert
 
 
 def _flag(value: Any) -> bool:
@@ -98,7 +101,8 @@ def _flag(value: Any) -> bool:
 _POSITIVE = _between(1e-12, 1e12, "a positive number")
 _NOT_NEGATIVE = _between(0, 1e12, "a number of at least 0")
 _SHARE = _between(0, 1, "a number in [0, 1]")
-_SHAPE = _tuple(2, "[rows, columns], integers of at least 8", _whole(8)[1])
+_SIDES = (2, "[rows, columns], integers of at least 8", _whole(8)[1])
+_SHAPE = _tuple(*_SIDES)
 
 
 def _setting(default: Any, check: _Check) -> Any:
@@ -131,11 +135,15 @@ class FolderData:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """The network, and the weights it starts from (null: random; default: those of the wheel)."""
+    """The network, and the weights it starts from (null: random; default: those of the wheel).
+
+    grid: what `usconf.learned` shrinks larger frames to; null: the shape of the data.
+    """
 
     head: str = _setting("monotone", _one_of("monotone", "logits"))
     width: int = _setting(32, _whole(4))
     weights: str | None = _setting(None, _text(or_none=True))
+    grid: tuple[int, int] | None = _setting(None, _tuple(*_SIDES, or_none=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -333,12 +333,14 @@ class _Run:
 
     def _save_weights(self, name: str, figures: dict[str, float | None]) -> None:
         config = self._config
+        training = config.to_dict()
+        training["data"].pop("cache", None)  # a place on this machine, which files do not tell
         metadata = {
-            "grid": list(self._splits.training.shape),
+            "grid": list(config.model.grid or self._splits.training.shape),
             "seed": config.train.seed,
             "step": self._step,
             "metrics": {key: value for key, value in figures.items() if value is not None},
-            "training": config.to_dict(),
+            "training": training,
         }
         weight_files.save(self._folder / name, self._judged, metadata)
 
