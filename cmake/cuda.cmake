@@ -1,14 +1,17 @@
 # Architectures, flags and sources of the CUDA kernels. Included when nvcc was found.
-# SASS for every architecture of the list that this nvcc knows, PTX for the newest of them; a list given
-# by the user is taken as it is. 86 and 89 run what 80 runs: their own would take the wheel above 3 MB.
+# SASS for every architecture of the list that this nvcc knows, and PTX for all others; a list given by
+# the user is taken as it is. The wheel must stay below 3 MB: 86 and 89 run what 80 runs, and 100 what
+# the driver makes once of the PTX for 90.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
   execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-arch
                   OUTPUT_VARIABLE known RESULT_VARIABLE failed ERROR_QUIET)
   set(newest "")
-  foreach(arch 75 80 90 100 120)
+  foreach(arch 75 80 90 120)
     if(known MATCHES "compute_${arch}(\n|$)")
       list(APPEND CMAKE_CUDA_ARCHITECTURES ${arch}-real)
-      set(newest ${arch})
+      if(NOT newest EQUAL 90)
+        set(newest ${arch})
+      endif()
     endif()
   endforeach()
   if(newest)
