@@ -131,7 +131,8 @@ class Layout(NamedTuple):
     def stack(self) -> tuple[int, int, int]:
         """(frames, height, width)"""
         *leading, height, width = self.order
-        return prod(self.shape[axis] for axis in leading), self.shape[height], self.shape[width]
+        # A list: torch.compile traces no generators here.
+        return prod([self.shape[axis] for axis in leading]), self.shape[height], self.shape[width]
 
     def frames(self, array: Any) -> Any:
         """The array as (frames, height, width); a view where strides allow."""
