@@ -29,13 +29,14 @@ FLOORS = [
     {"_core"},
     {"arrays"},
     set(),
-    {"nn", "geometry", "confidence", "weights", "learned"},
-    {"training", "io", "cli", "integrations", "plot", "phantom"},
+    {"nn", "geometry", "confidence", "weights", "learned", "uncertainty"},
+    {"training", "io", "cli", "integrations", "plot", "phantom", "recipes"},
 ]
 METHODS = 2
 # Who may name an array library: arrays tells them apart, the others are written for torch.
 ARRAY_LIBRARIES = {"torch", "cupy", "cupyx"}
-FOR_TORCH = {"ops", "nn", "weights", "learned", "training", "integrations"}
+FOR_TORCH = {"ops", "nn", "weights", "learned", "uncertainty", "training", "integrations"}
+FOR_TORCH |= {"recipes"}
 
 
 def repository_files():

@@ -288,6 +288,12 @@ def test_starts_from_weights(finished, tmp_path):
         torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-5)
 
 
+def test_weights_carry_the_grid_that_the_config_names(tmp_path, cache):
+    values = tiny(data={"cache": cache}, model={"grid": [24, 20]}, train={"steps": 1})
+    train(from_dict(values), tmp_path / "run")
+    assert usconf.weights.metadata(tmp_path / "run" / "last.safetensors")["grid"] == [24, 20]
+
+
 def test_learns(finished, tmp_path, cache):
     values = tiny(data={"cache": cache, "count": 6}, loss={"gamma_start": 75},
                   train={"steps": 60, "learning_rate": 5e-3, "validate_every": 60},

@@ -164,8 +164,8 @@ USCONF_INLINE DagSlotSums vector_weights(const DagGradientRow<float>& q,
     }
     powers = offset * static_cast<double>(sum);
   }
-  return {offset * static_cast<double>(sum_of(exponent)), static_cast<double>(sum_of(weight)),
-          powers};
+  return {offset * static_cast<double>(total_of<float>(exponent)),
+          static_cast<double>(total_of<float>(weight)), powers};
 }
 
 // From what vector_weights left to dLoss/du of all slots; their sum goes to d_base.

@@ -51,7 +51,7 @@ USCONF_INLINE void slot_sums(const float* base, const float* pad, int step, int 
       for (int s = 0; s < S; ++s) sum[s] += absolute(b - load_unaligned(pad + s * step + c));
     }
     for (int s = 0; s < S; ++s) {
-      float part = sum_of(sum[s]);
+      float part = total_of<float>(sum[s]);
       for (int i = c; i < to; ++i) part += __builtin_fabsf(base[i] - pad[s * step + i]);
       out[s] += part;
     }

@@ -113,31 +113,6 @@ struct Made<Twin<V>> {
 namespace usconf::cpu::USCONF_ISA_NAMESPACE {
 namespace {
 
-// Sum of all lanes, in halves.
-template <class T, class V>
-USCONF_INLINE T total_of(V v) {
-#if defined(__AVX512F__)
-  if constexpr (std::is_same_v<T, float>)
-    return _mm512_reduce_add_ps((__m512)v);
-  else if constexpr (std::is_same_v<T, double>)
-    return _mm512_reduce_add_pd((__m512d)v);
-  else if constexpr (sizeof(T) == 4)
-    return _mm512_reduce_add_epi32((__m512i)v);
-  else
-    return _mm512_reduce_add_epi64((__m512i)v);
-#else
-  constexpr int n = sizeof(V) / sizeof(T);
-  T parts[n];
-  __builtin_memcpy(parts, &v, sizeof v);
-  USCONF_UNROLL
-  for (int half = n / 2; half > 0; half /= 2) {
-    USCONF_UNROLL
-    for (int j = 0; j < half; ++j) parts[j] += parts[j + half];
-  }
-  return parts[0];
-#endif
-}
-
 // As many bytes as there are lanes, as integers of the lanes' size. The compiler's own conversion
 // takes them one by one.
 template <class T>

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -79,16 +80,29 @@ USCONF_INLINE void stream_fence() {
 }
 USCONF_INLINE Vec splat(float x) { return x - Vec{}; }
 
-// Of all lanes, in halves.
-USCONF_INLINE float sum_of(Vec v) {
+// Sum of all lanes, in halves.
+template <class T, class V>
+USCONF_INLINE T total_of(V v) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>)
+    return _mm512_reduce_add_ps((__m512)v);
+  else if constexpr (std::is_same_v<T, double>)
+    return _mm512_reduce_add_pd((__m512d)v);
+  else if constexpr (sizeof(T) == 4)
+    return _mm512_reduce_add_epi32((__m512i)v);
+  else
+    return _mm512_reduce_add_epi64((__m512i)v);
+#else
+  constexpr int n = sizeof(V) / sizeof(T);
+  T parts[n];
+  __builtin_memcpy(parts, &v, sizeof v);
   USCONF_UNROLL
-  for (int half = lanes / 2; half > 0; half /= 2) {
-    IntVec other;
+  for (int half = n / 2; half > 0; half /= 2) {
     USCONF_UNROLL
-    for (int j = 0; j < lanes; ++j) other[j] = j ^ half;
-    v += __builtin_shuffle(v, other);
+    for (int j = 0; j < half; ++j) parts[j] += parts[j + half];
   }
-  return v[0];
+  return parts[0];
+#endif
 }
 
 // rows[i][j] <-> rows[j][i]

@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
     source.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="YAML file")
     source.add_argument("--recipe", metavar="NAME", help="a config of the package, e.g. phantoms")
     source.add_argument(
-        "--demo", action="store_true", help="a tiny network on few phantoms, in a minute or two"
+        "--demo", action="store_true", help="a tiny network on few phantoms, in a minute"
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="RUN", help="folder; default: the config's name"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ..atomic import whole
 from .base import Geometry
 from .shapes import Linear, Sector, Trapezoid
 
@@ -132,13 +132,8 @@ def write_json(values: Any, path: PathName) -> None:
     """Write beside the target and rename: readers see the old file or the new one."""
     path = Path(path)
     text = json.dumps(values, indent=1, allow_nan=False) + "\n"
-    part = path.with_name(f".{uuid.uuid4().hex[:12]}.part")
-    try:
+    with whole(path) as part:
         part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        # Also after Ctrl-C: nothing half-written may stay behind.
-        part.unlink(missing_ok=True)
 
 
 def _names(keys: Any) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+from ..atomic import whole
 
 NAME = "manifest.csv"
 REQUIRED = ("image", "label", "group")
@@ -120,10 +121,5 @@ class Manifest:
         writer = csv.DictWriter(text, self._columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self)
-        part = self.path.with_name(f".{uuid.uuid4().hex[:12]}.part")
-        try:
+        with whole(self.path) as part:
             part.write_text(text.getvalue(), encoding="utf-8", newline="")
-            os.replace(part, self.path)
-        finally:
-            # Also after Ctrl-C: nothing half-written may stay behind.
-            part.unlink(missing_ok=True)

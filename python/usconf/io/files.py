@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..atomic import whole
 from .picture import Picture, UnreadableError
 
 # Suffix -> reader and the suffix of a map "in the input's kind". JPEG would change a map and a raw
@@ -177,13 +177,8 @@ def write(
         raise ValueError(f"bits must be 8 or 16, got {bits!r}")
     array = _checked(np.asarray(maps), suffix, like)
     options = {"bits": bits} if WRITABLE[suffix] == "raster" else {}
-    part = path.with_name(f".{uuid.uuid4().hex[:12]}.part{suffix}")
-    try:
+    with whole(path) as part:
         _module(WRITABLE[suffix]).write(part, array, like, **options)
-        os.replace(part, path)
-    finally:
-        # Also after Ctrl-C: nothing half-written may stay behind.
-        part.unlink(missing_ok=True)
 
 
 def _checked(array: np.ndarray, suffix: str, like: Picture | None) -> np.ndarray:

@@ -14,8 +14,8 @@ import torch
 
 import usconf
 
+from ..atomic import whole
 from .config import Config, from_dict
-from .files import whole
 
 FORMAT, VERSION = "usconf training checkpoint", 1
 

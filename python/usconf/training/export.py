@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import weights as weight_files
+from ..atomic import whole
 from ..nn import ConfidenceUNet
 from ..weights.storage import check_grid
 from . import checkpoint as checkpoints
-from .files import whole
 
 SUFFIXES = (".pt2", ".onnx")
 
@@ -123,6 +123,7 @@ def export(
     about = json.dumps(
         {"config": network.config, **metadata, "size": list(grid)}, sort_keys=True, default=str
     )
+    path.parent.mkdir(parents=True, exist_ok=True)
     write = _write_program if path.suffix == ".pt2" else _write_onnx
     with whole(path) as part:
         run = write(module, example, part, about)

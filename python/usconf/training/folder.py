@@ -9,8 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from torch.nn.functional import interpolate
 
 from .. import geometry as geometries
 from .. import io
@@ -19,7 +22,6 @@ from ..margins import BLACK
 from ..scan_conversion import to_beam
 from .config import FolderData
 from .dataset import BAD, Dataset, Splits
-from .resize import nearest, smooth
 
 MANIFEST = "manifest.csv"
 PLANES = ("image", "label", "mask")
@@ -197,8 +199,18 @@ def read_frame(entry: Entry, shape: tuple[int, int]) -> np.ndarray:
         mask = np.ones(image.shape, bool)
     pixels = _levels(image, mask, entry.image)
     return np.stack(
-        [smooth(pixels, shape), nearest(label, shape), nearest(mask.view(np.uint8), shape)]
+        [
+            _resized(pixels, shape, mode="bilinear", antialias=True),  # as usconf.learned does
+            _resized(label, shape, mode="nearest-exact"),
+            _resized(mask.view(np.uint8), shape, mode="nearest-exact"),
+        ]
     )
+
+
+def _resized(plane: np.ndarray, shape: tuple[int, int], **how: Any) -> np.ndarray:
+    """(H, W) uint8 on another grid."""
+    values = torch.from_numpy(plane.astype(np.float32))[None, None]
+    return interpolate(values, size=shape, **how)[0, 0].round().byte().numpy()
 
 
 def _single(path: Path) -> np.ndarray:

@@ -6,16 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .. import nn as layers
-from ..pgm import pgm_parts
+from ..pgm import PARTS
 from . import metrics
 from .augmentation import Batch, plain
 from .config import Loss
 from .dataset import BAD, Dataset, Splits
-
-PARTS = ("unary", "vertical", "horizontal")
 
 
 class Frames(NamedTuple):
@@ -34,22 +32,6 @@ def loss_of(settings: Loss, gamma: float) -> layers.PGMLoss:
         reduction="sum",
         label_weights=settings.label_weights,
     )
-
-
-def parts_of(settings: Loss, gamma: float, logits: Tensor, batch: Batch) -> list[float]:
-    """Sums of the loss's unary, vertical and horizontal terms."""
-    found = pgm_parts(
-        logits,
-        batch.label,
-        gamma=gamma,
-        decay_total=settings.decay_total,
-        sigma=settings.sigma,
-        reduction="sum",
-        from_logits=True,
-        label_weights=settings.label_weights,
-        mask=batch.mask,
-    )
-    return [float(found[name]) for name in PARTS]
 
 
 def valid_pixels(batch: Batch) -> float:
@@ -91,14 +73,15 @@ def judge(
             planes = dataset.gather(np.arange(first, min(first + batch, len(dataset))))
             frames = plain(planes, device)
             logits = network(frames.image, frames.mask).float()
-            total += float(loss(logits, frames.label, frames.mask))
-            parts += parts_of(settings, settings.gamma, logits, frames)
+            whole, found = loss.with_parts(logits, frames.label, frames.mask)
+            total += float(whole)
+            parts += [float(found[name]) for name in PARTS]
             count += valid_pixels(frames)
             maps[first : first + len(logits)] = torch.sigmoid(logits)[:, 0].cpu().numpy()
-            for name, found in chunks.items():
-                found.append(planes[name])
+            for name, chunk in chunks.items():
+                chunk.append(planes[name])
         change = _change(network, splits.clips, device)
-    truth = {name: np.concatenate(found) for name, found in chunks.items()}
+    truth = {name: np.concatenate(chunk) for name, chunk in chunks.items()}
     figures = {"loss": total / count, **dict(zip(PARTS, (parts / count).tolist(), strict=True))}
     return {**figures, **_figures(maps, truth), "frame_change": change}
 

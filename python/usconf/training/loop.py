@@ -16,6 +16,7 @@ from torch import nn
 
 from .. import weights as weight_files
 from ..nn import ConfidenceUNet
+from ..pgm import PARTS
 from . import checkpoint as checkpoints
 from . import folder as own_frames
 from . import phantom_cache, previews, schedule
@@ -24,7 +25,7 @@ from .config import Config, PhantomData, differences
 from .dataset import Order, Splits
 from .distributed import Group, device_of, group
 from .interrupt import Stop
-from .judge import PARTS, judge, look, loss_of, parts_of, valid_pixels
+from .judge import judge, look, loss_of, valid_pixels
 from .log import Log
 
 CHECKPOINT, BEST, LAST = "checkpoint.pt", "best.safetensors", "last.safetensors"
@@ -202,9 +203,7 @@ class _Run:
                 f"train.batch must be at least the number of processes, {processes.size}, got "
                 f"{train.batch}; they share each batch"
             )
-        # Always this layout: resumed weights must meet the same kernels as those they came from.
         self._network = _network(config, state).to(device)
-        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._average = copy.deepcopy(self._network) if train.ema else None
         self._parameters = list(self._network.parameters())
         # Biases and scales of norms are few and not to be pulled to 0.
@@ -262,13 +261,12 @@ class _Run:
         with self._precision():
             logits = self._network(batch.image, batch.mask)
         logits = logits.float()
-        loss = self._loss(logits, batch.label, batch.mask) / count
+        whole, parts = self._loss.with_parts(logits, batch.label, batch.mask)
+        loss = whole / count
         loss.backward()
         self._processes.total_gradients(self._parameters)
         norm = nn.utils.clip_grad_norm_(self._parameters, config.train.clip)
-        parts = parts_of(config.loss, gamma, logits.detach(), batch)
-        figures = torch.tensor([float(loss.detach()), *(part / count for part in parts)],
-                               dtype=torch.float64, device=self._device)  # fmt: skip
+        figures = torch.stack([loss.detach().double(), *(parts[name] / count for name in PARTS)])
         values = self._processes.total(figures).tolist()
         if not np.isfinite([*values, float(norm)]).all():
             raise RuntimeError(
@@ -384,6 +382,7 @@ class _Run:
         if not self._processes.first:
             yield _NoLog()
             return
+        self._folder.mkdir(parents=True, exist_ok=True)
         log = Log(self._folder, self._config.train.log, self._step)
         try:
             yield log

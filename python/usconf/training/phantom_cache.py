@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..atomic import whole
 from .config import FIRST_VALIDATION_SEED, PhantomData
 from .dataset import Dataset, Splits
-from .files import whole
 
 TRAINING_PLANES = ("image", "label")
 VALIDATION_PLANES = ("image", "label", "artifact", "transmission")

@@ -14,14 +14,14 @@ def whole(path: Path) -> Iterator[Path]:
     """Give the name to write under; the file gets its own when the block ends well.
 
     The bytes are on the disk before the name is, so that a power cut leaves the old file or the
-    new one.
+    new one. The name keeps its suffixes: writers choose by them.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{uuid.uuid4().hex[:12]}.part{path.suffix}")
+    part = path.with_name(f".{uuid.uuid4().hex[:12]}.part{''.join(path.suffixes)}")
     try:
         yield part
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
     finally:
+        # Also after Ctrl-C: nothing half-written may stay behind.
         part.unlink(missing_ok=True)
