@@ -145,7 +145,7 @@ struct PgmProblem {
   double gamma, s, sigma;
   double label_weights[3];  // of the unary terms: None, Good, Bad
   bool constants;           // whether ln 5 and ln B count
-  bool mean;                // loss is divided by the number of valid pixels
+  bool mean;                // loss is divided by the number of valid pixels; see d_confidence
   int threads;              // CPU only
 };
 
@@ -153,9 +153,11 @@ struct PgmProblem {
 struct PgmResult {
   void* loss;    // 1
   double* sums;  // 5: unary, vertical, horizontal, valid pixels, wrong labels or probabilities
-  void* d_confidence;  // like confidence: derivative of sum(d_map map), not divided
-  const void* d_map;   // like confidence; null: 1. The sums above are weighted with it
-  void* map;           // like confidence, a pair on its lower or right pixel; or (3, ...) by parts
+  // Like confidence: derivative of sum(d_map map), which `mean` divides only where all is valid:
+  // behind a mask the number of valid pixels is not known before the last of them is.
+  void* d_confidence;
+  const void* d_map;  // like confidence; null: 1. The sums above are weighted with it
+  void* map;          // like confidence, a pair on its lower or right pixel; or (3, ...) by parts
   bool parts;
 };
 

@@ -303,6 +303,21 @@ def test_scaled_and_repeated(rng):
         assert not usconf.pgm_loss(value, labels, from_logits=True).requires_grad
 
 
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_kept_graph_keeps_its_gradient(rng, masked):
+    """Where nothing is left to multiply, a graph that ends gives its own tensor away."""
+    value, labels = scene(rng, 2, 9, 8)
+    mask = torch.from_numpy(rng.random((9, 8)) > 0.2) if masked else None
+    loss = usconf.pgm_loss(value, labels, from_logits=True, mask=mask)
+    (first,) = torch.autograd.grad(loss, value, retain_graph=True)
+    expected = first.clone()
+    first.zero_()
+    loss.backward(retain_graph=True)
+    value.grad.mul_(5)
+    loss.backward()
+    torch.testing.assert_close(value.grad, 6 * expected)
+
+
 def test_strides(rng):
     value, labels = scene(rng, 12, 14)
     for cut in (lambda t: t[::2, ::2], lambda t: t.T, lambda t: t[:, :1].expand(12, 6)):

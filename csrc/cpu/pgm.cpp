@@ -43,6 +43,7 @@ PgmStretch<T> frame_of(const PgmProblem& p, const PgmResult& result, int frame) 
   q.gamma = static_cast<T>(p.gamma);
   q.s = static_cast<T>(p.s);
   q.sigma = static_cast<T>(p.sigma);
+  q.d_scale = pgm_d_scale<T>(p.mean, p.valid, static_cast<double>(p.frames) * pixels);
   return q;
 }
 

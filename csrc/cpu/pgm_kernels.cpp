@@ -147,7 +147,7 @@ struct Pass {
   }
 
   struct Pairs {
-    V gamma, s, twice_sigma;
+    V gamma, s, twice_sigma, d_scale;
     V vertical{}, horizontal{};
   };
 
@@ -173,7 +173,8 @@ struct Pass {
     }
     pairs.vertical += rise;
     pairs.horizontal += step;
-    put<Partial>(out + c, load(above.g + c) - hinge * load(above.d_l + c), count);
+    const V d_above = load(above.g + c) - hinge * load(above.d_l + c);
+    put<Partial>(out + c, d_above * pairs.d_scale, count);
     const V slope = hinge * d_l + pgm_d_x<Logits>(x, d_l) * pull * pairs.twice_sigma;
     store(row.g + c, load(row.g + c) + slope);
   }
@@ -235,7 +236,7 @@ struct Pass {
   template <bool General>
   USCONF_INLINE_MEMBER void close_row(const Row<T>& above, const Row<T>& row, T* out,
                                       T* const* maps, PgmSums* sums) const {
-    Pairs pairs{V{} + q.gamma, V{} + q.s, V{} + 2 * q.sigma};
+    Pairs pairs{V{} + q.gamma, V{} + q.s, V{} + 2 * q.sigma, V{} + q.d_scale};
     const auto flush = [&]() USCONF_INLINE_LAMBDA {
       sums->vertical += static_cast<double>(total_of<T>(pairs.vertical));
       sums->horizontal += static_cast<double>(total_of<T>(pairs.horizontal));

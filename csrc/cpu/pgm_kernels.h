@@ -28,8 +28,8 @@ struct PgmStretch {
   T* d_given;                          // or null
   T *unary, *vertical, *horizontal;  // maps of the terms, the same three times: their sum; or null
   PgmUnary<T> law;
-  T gamma, s, sigma;
-  T* scratch;  // (pgm_scratch_rows, scratch_stride)
+  T gamma, s, sigma, d_scale;  // d_scale: d_given is multiplied with it
+  T* scratch;                  // (pgm_scratch_rows, scratch_stride)
   long scratch_stride;
   PgmSums* sums;  // of the frame's strips; vertical without gamma, horizontal without sigma
 };

@@ -24,7 +24,7 @@ struct Scene {
   const std::uint8_t *labels, *valid;
   long long valid_stride;
   PgmUnary<T> law;
-  T gamma, s, sigma;
+  T gamma, s, sigma, d_scale;
   bool mean;
   T *loss, *d_given, *map;
   const T* d_map;
@@ -121,7 +121,7 @@ __device__ void walk(const Scene<T>& s, long long strip, double (&total)[sums]) 
     Pixel<T> p = pixel_at<T, Logits>(s, base, mask_base, row, column, t);
     pair_up<T, Logits>(s, above, p, t);
     const long long at = base + static_cast<long long>(row) * s.width + column;
-    if (writes && row > begin && s.d_given) s.d_given[at - s.width] = above.g;
+    if (writes && row > begin && s.d_given) s.d_given[at - s.width] = above.g * s.d_scale;
     if (writes && row < end) {
       if (s.map && s.parts) {
         s.map[at] = t.unary;
@@ -192,6 +192,7 @@ void run_pgm(const PgmProblem& p, const PgmResult& result, cudaStream_t stream) 
   s.gamma = static_cast<T>(p.gamma);
   s.s = static_cast<T>(p.s);
   s.sigma = static_cast<T>(p.sigma);
+  s.d_scale = pgm_d_scale<T>(p.mean, p.valid, static_cast<double>(p.frames) * p.height * p.width);
   s.mean = p.mean;
   s.loss = static_cast<T*>(result.loss);
   s.d_given = static_cast<T*>(result.d_confidence);

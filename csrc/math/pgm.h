@@ -206,6 +206,12 @@ inline PgmUnary<T> pgm_unary(const double* weights, bool constants) {
   return law;
 }
 
+// What the derivative is multiplied with: PgmResult's d_confidence.
+template <class T>
+inline T pgm_d_scale(bool mean, bool masked, double pixels) {
+  return static_cast<T>(mean && !masked && pixels > 0 ? 1 / pixels : 1.0);
+}
+
 // How far the hinge of two pixels one above the other is open; its slope is 0 at the kink.
 template <class V>
 USCONF_HD V pgm_rise(V l, V l_above, V s) {

@@ -329,7 +329,8 @@ def pgm(
     (frames, height, width). valid: 0, or uint8 (frames or 1, height, width), nonzero = valid.
     sums: five float64, unary, vertical, horizontal, valid pixels, wrong labels or probabilities.
     loss: one number, divided by the valid pixels if `mean`. d_confidence: the derivative of
-    sum(d_map map), not divided. map: one plane, or three (unary, vertical, horizontal) if `parts`.
+    sum(d_map map), divided by `mean` only where `valid` is 0. map: one plane, or three (unary,
+    vertical, horizontal) if `parts`.
     """
 
 def isa() -> str: ...

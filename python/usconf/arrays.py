@@ -19,14 +19,18 @@ SCALARS = {"uint8": 0, "uint16": 1, "int16": 2, "float16": 3, "float32": 4, "flo
 LETTERS = "tbchw"
 _IN_ORDER = tuple(range(8))
 
+
 # numpy takes microseconds to spell a dtype
 _SPELLED = {np.dtype(name): name for name in SCALARS}
 
 
 def kind(array: Any, name: str = "image") -> str:
     """'numpy', 'cupy' or 'torch'; TypeError for anything else."""
+    torch = sys.modules.get("torch")
     if type(array) is np.ndarray:
         return "numpy"
+    if torch is not None and isinstance(array, torch.Tensor):
+        return "torch"
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(
             f"{name} must be a plain array, got a masked one; "
@@ -34,9 +38,6 @@ def kind(array: Any, name: str = "image") -> str:
         )
     if isinstance(array, np.ndarray):
         return "numpy"
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(array, torch.Tensor):
-        return "torch"
     cupy = sys.modules.get("cupy")
     if cupy is not None and isinstance(array, cupy.ndarray):
         return "cupy"
@@ -53,9 +54,12 @@ def namespace(array: Any) -> Any:
 
 def dtype_name(array: Any) -> str:
     """'float32' and so on, whatever the library."""
+    name = _SPELLED.get(array.dtype)
+    if name is not None:
+        return name
     if kind(array) == "torch":
         return str(array.dtype).removeprefix("torch.")
-    return _SPELLED.get(array.dtype) or array.dtype.name
+    return array.dtype.name
 
 
 def cast(array: Any, name: str) -> Any:

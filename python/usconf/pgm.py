@@ -124,7 +124,8 @@ def evaluate(
     All of one library and contiguous. confidence: (frames, H, W) float32 or float64; labels: uint8
     likewise; valid: (1 or frames, H, W) booleans or None. loss: 0-d, divided by the valid pixels if
     `mean`; sums: (5,) float64, unary, vertical, horizontal, valid pixels, wrong ones; gradient:
-    like the confidence, of sum(d_map maps), not divided; maps: like the confidence, or (3, frames,
+    like the confidence, of sum(d_map maps), divided like the loss, but
+    not behind a mask; maps: like the confidence, or (3, frames,
     H, W) by parts.
     """
     frames, height, width = confidence.shape

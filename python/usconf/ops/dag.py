@@ -28,7 +28,7 @@ from ..dag import (
 )
 from ..despeckle import region
 from ..sweep import Parameters, Sweep
-from . import arguments
+from . import arguments, differentiation
 from .despeckle import refuse
 
 _library = torch.library.Library("usconf", "FRAGMENT")
@@ -336,8 +336,6 @@ for _name, _real, _fake in (
     for _device in ("CPU", "CUDA"):
         _library.impl(_name, _real, _device)
     torch.library.register_fake(f"usconf::{_name}", _fake, lib=_library)
-torch.library.register_autograd(
-    "usconf::dag_swept", _differentiate, setup_context=_remember, lib=_library
-)
-torch.library.register_autograd("usconf::dag_smoothed", refuse, lib=_library)
-torch.library.register_autograd("usconf::dag_backward", _refuse, lib=_library)
+differentiation.register(_library, "dag_swept", _differentiate, setup_context=_remember)
+differentiation.register(_library, "dag_smoothed", refuse)
+differentiation.register(_library, "dag_backward", _refuse)

@@ -12,7 +12,7 @@ from .. import arrays, seeds
 from ..despeckle import Rule, rule
 from ..despeckle import smooth as _smooth
 from ..random_walk import check_choices
-from . import arguments
+from . import arguments, differentiation
 
 _library = torch.library.Library("usconf", "FRAGMENT")
 _ops = torch.ops.usconf
@@ -117,4 +117,4 @@ def refuse(ctx: Any, *_: Any) -> None:
 for _device in ("CPU", "CUDA"):
     _library.impl("despeckle", _despeckle, _device)
 torch.library.register_fake("usconf::despeckle", _despeckle_fake, lib=_library)
-torch.library.register_autograd("usconf::despeckle", refuse, lib=_library)
+differentiation.register(_library, "despeckle", refuse)

@@ -23,7 +23,7 @@ from ..pgm import (
     refuse_values,
     slope,
 )
-from . import arguments
+from . import arguments, differentiation
 
 _library = torch.library.Library("usconf", "FRAGMENT")
 _ops = torch.ops.usconf
@@ -34,8 +34,8 @@ _ENERGY = (
 )
 _SCHEMAS = (
     f"pgm_loss({_ENERGY}, bool mean, bool wants_gradient) -> (Tensor, Tensor, Tensor)",
-    "pgm_loss_backward(Tensor confidence, Tensor gradient, Tensor sums, Tensor d_loss, bool mean) "
-    "-> Tensor",
+    "pgm_loss_backward(Tensor confidence, Tensor gradient, Tensor sums, Tensor d_loss, "
+    "bool divide) -> Tensor",
     f"pgm_map({_ENERGY}, bool parts) -> Tensor",
     f"pgm_map_backward({_ENERGY}, Tensor d_map) -> Tensor",
 )
@@ -268,7 +268,7 @@ def _contiguous(plane: Tensor | None) -> Tensor | None:
 
 def _check_values(sums: Tensor, confidence: Tensor, labels: Tensor, from_logits: bool) -> None:
     # To look costs a wait for the device.
-    if sums.device.type == "cpu" and sums[4].item() > 0:
+    if sums.device.type == "cpu" and sums.tolist()[4] > 0:
         refuse_values(confidence, labels, from_logits)
 
 
@@ -289,7 +289,7 @@ def _remember_loss(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.mark_non_differentiable(sums, gradient)
     ctx.set_materialize_grads(False)  # or zeros are made for these two
     ctx.save_for_backward(inputs[0], gradient, sums)
-    ctx.mean = inputs[9]
+    ctx.divide = inputs[9] and inputs[2] is not None  # else the pass has done it
 
 
 def _differentiate_loss(ctx: Any, d_loss: Tensor | None, *_: Any) -> tuple[Any, ...]:
@@ -298,25 +298,35 @@ def _differentiate_loss(ctx: Any, d_loss: Tensor | None, *_: Any) -> tuple[Any, 
     # What is traced, and what may be differentiated again (which is refused), needs the operator.
     traced = torch.compiler.is_compiling() or type(d_loss) is not Tensor
     by_operator = traced or torch.is_grad_enabled()
-    scaled = _ops.pgm_loss_backward if by_operator else _loss_backward
     confidence, gradient, sums = ctx.saved_tensors
-    return scaled(confidence, gradient, sums, d_loss, ctx.mean), *[None] * 10
+    if by_operator:
+        return _ops.pgm_loss_backward(confidence, gradient, sums, d_loss, ctx.divide), *[None] * 10
+    # loss.backward() has nothing to multiply with, and a graph that ends here can give its own.
+    done = not ctx.divide and d_loss.device.type == "cpu" and d_loss.item() == 1
+    if done and gradient.shape == confidence.shape and not _keeps_graph():
+        return gradient, *[None] * 10
+    return _loss_backward(confidence, gradient, sums, d_loss, ctx.divide), *[None] * 10
+
+
+def _keeps_graph() -> bool:
+    asked = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return asked is None or bool(asked())
 
 
 def _loss_backward(
-    confidence: Tensor, gradient: Tensor, sums: Tensor, d_loss: Tensor, mean: bool
+    confidence: Tensor, gradient: Tensor, sums: Tensor, d_loss: Tensor, divide: bool
 ) -> Tensor:
     if gradient.shape != confidence.shape:
         raise RuntimeError(
             "wants_gradient must be True where a gradient is wanted, got False; "
             "call usconf.ops.pgm_loss"
         )
-    scale = d_loss / sums[3].clamp(min=1) if mean else d_loss
+    scale = d_loss / sums[3].clamp(min=1) if divide else d_loss
     return torch.mul(gradient, scale, out=_recycled(gradient))
 
 
 def _loss_backward_fake(
-    confidence: Tensor, gradient: Tensor, sums: Tensor, d_loss: Tensor, mean: bool
+    confidence: Tensor, gradient: Tensor, sums: Tensor, d_loss: Tensor, divide: bool
 ) -> Tensor:
     return confidence.new_empty(confidence.shape)
 
@@ -390,11 +400,7 @@ for _name, _real, _fake in (
     for _device in ("CPU", "CUDA"):
         _library.impl(_name, _real, _device)
     torch.library.register_fake(f"usconf::{_name}", _fake, lib=_library)
-torch.library.register_autograd(
-    "usconf::pgm_loss", _differentiate_loss, setup_context=_remember_loss, lib=_library
-)
-torch.library.register_autograd(
-    "usconf::pgm_map", _differentiate_map, setup_context=_remember_map, lib=_library
-)
+differentiation.register(_library, "pgm_loss", _differentiate_loss, setup_context=_remember_loss)
+differentiation.register(_library, "pgm_map", _differentiate_map, setup_context=_remember_map)
 for _name in ("pgm_loss_backward", "pgm_map_backward"):
-    torch.library.register_autograd(f"usconf::{_name}", _refuse, lib=_library)
+    differentiation.register(_library, _name, _refuse)

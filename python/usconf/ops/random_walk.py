@@ -20,7 +20,7 @@ from torch import Tensor
 from .. import arrays, margins, memory, seeds
 from ..random_walk import Preset, check_choices, check_sink_mask, number, resolve
 from ..walk import TRAILER, Walk
-from . import arguments
+from . import arguments, differentiation
 
 _library = torch.library.Library("usconf", "FRAGMENT")
 _ops = torch.ops.usconf
@@ -270,7 +270,5 @@ for _name, _real, _fake in (
     for _device in ("CPU", "CUDA"):
         _library.impl(_name, _real, _device)
     torch.library.register_fake(f"usconf::{_name}", _fake, lib=_library)
-torch.library.register_autograd(
-    "usconf::random_walk_factored", _differentiate, setup_context=_remember, lib=_library
-)
-torch.library.register_autograd("usconf::random_walk_backward", _refuse, lib=_library)
+differentiation.register(_library, "random_walk_factored", _differentiate, setup_context=_remember)
+differentiation.register(_library, "random_walk_backward", _refuse)

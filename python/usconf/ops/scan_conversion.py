@@ -27,6 +27,7 @@ from ..scan_conversion import (
     resample,
     resample_transpose,
 )
+from . import differentiation
 
 _library = torch.library.Library("usconf", "FRAGMENT")
 _ops = torch.ops.usconf
@@ -280,6 +281,4 @@ for _name, _real, _shapes, _backward in (
     for _device in ("CPU", "CUDA"):
         _library.impl(_name, _real, _device)
     torch.library.register_fake(f"usconf::{_name}", _shapes, lib=_library)
-    torch.library.register_autograd(
-        f"usconf::{_name}", _backward, setup_context=_remember, lib=_library
-    )
+    differentiation.register(_library, _name, _backward, setup_context=_remember)
