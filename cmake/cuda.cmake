@@ -1,30 +1,18 @@
 # Architectures, flags and sources of the CUDA kernels. Included when nvcc was found.
-# SASS for every architecture of the list that this nvcc knows, and PTX for all others; a list given by
-# the user is taken as it is. The wheel must stay below 3 MB: 86 and 89 run what 80 runs, and 100 what
-# the driver makes once of the PTX for 90.
+# A list given by the user is taken as it is. Else: the wheel must stay below 3 MB. SASS for 80 runs on
+# 86 and 89 too; what has none compiles the PTX for 75 once, when it is first used, and keeps it.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
   execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-arch
                   OUTPUT_VARIABLE known RESULT_VARIABLE failed ERROR_QUIET)
-  set(newest "")
-  foreach(arch 75 80 90 120)
-    if(known MATCHES "compute_${arch}(\n|$)")
-      list(APPEND CMAKE_CUDA_ARCHITECTURES ${arch}-real)
-      if(NOT newest EQUAL 90)
-        set(newest ${arch})
-      endif()
-    endif()
-  endforeach()
-  if(newest)
-    list(APPEND CMAKE_CUDA_ARCHITECTURES ${newest}-virtual)
-  endif()
-  # The wheel must stay small: all else comes as SASS for 80, which runs on 86 and 89 too, and as PTX,
-  # which the driver compiles once for any other card.
-  foreach(arch 75-virtual 80-real)
+  foreach(arch 75-virtual 80-real 90-real 120-real)
     string(REGEX MATCH "[0-9]+" number ${arch})
     if(known MATCHES "compute_${number}(\n|$)")
-      list(APPEND lean_architectures ${arch})
+      list(APPEND CMAKE_CUDA_ARCHITECTURES ${arch})
     endif()
   endforeach()
+  # All but the random walk's kernels come as these two only, for the wheel's size.
+  set(lean_architectures ${CMAKE_CUDA_ARCHITECTURES})
+  list(FILTER lean_architectures INCLUDE REGEX "^(75-virtual|80-real)$")
 else()
   set(lean_architectures ${CMAKE_CUDA_ARCHITECTURES})
 endif()

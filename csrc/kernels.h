@@ -164,12 +164,26 @@ struct PgmResult {
 #define USCONF_PGM_OPERATOR /* Value and derivative in one pass. */ \
   void pgm(const PgmProblem&, const PgmResult&, void* stream);
 
+struct UncertaintyProblem {
+  const void* logits;  // (draws, images, classes, pixels) float or, in_double, double
+  bool in_double;
+  int draws, images, classes;  // draws, classes >= 1; one class: sigmoid, more: softmax
+  long pixels;
+  int threads;  // CPU only
+};
+
+#define USCONF_UNCERTAINTY_OPERATOR                                                          \
+  /* Four maps (4, images, pixels) of the logits' type: total, expected, mutual uncertainty, \
+     variance. */                                                                            \
+  void uncertainty(const UncertaintyProblem&, void* result, void* stream);
+
 namespace cpu {
 USCONF_RANDOM_WALK_OPERATOR
 USCONF_SCAN_CONVERSION_OPERATOR
 USCONF_DAG_OPERATOR
 USCONF_DESPECKLE_OPERATOR
 USCONF_PGM_OPERATOR
+USCONF_UNCERTAINTY_OPERATOR
 }  // namespace cpu
 #if defined(USCONF_CUDA)
 namespace cuda {
@@ -178,6 +192,7 @@ USCONF_SCAN_CONVERSION_OPERATOR
 USCONF_DAG_OPERATOR
 USCONF_DESPECKLE_OPERATOR
 USCONF_PGM_OPERATOR
+USCONF_UNCERTAINTY_OPERATOR
 }  // namespace cuda
 #endif
 

@@ -255,6 +255,14 @@ void pgm(Address confidence, bool in_double, bool logits, int frames, int height
   USCONF_DISPATCH(device, pgm, problem, result, pointer<void>(stream));
 }
 
+// Draws of logits; then where the four maps go.
+void uncertainty(Address logits, bool in_double, int draws, int images, int classes, long pixels,
+                 int threads, int device, Address stream, Address result) {
+  const usconf::UncertaintyProblem problem{
+      pointer<const void>(logits), in_double, draws, images, classes, pixels, threads};
+  USCONF_DISPATCH(device, uncertainty, problem, pointer<void>(result), pointer<void>(stream));
+}
+
 void clear_cache() {
   usconf::cpu::clear_cache();
 #if defined(USCONF_CUDA)
@@ -304,6 +312,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("srad", &srad);
   m.def("median", &median);
   m.def("pgm", &pgm);
+  m.def("uncertainty", &uncertainty);
   m.def("isa", &usconf::cpu::isa_name);
   m.def("isa_list", &usconf::cpu::isa_list);
   m.def("threads", &usconf::cpu::threads);

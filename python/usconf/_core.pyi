@@ -333,6 +333,25 @@ def pgm(
     vertical, horizontal) if `parts`.
     """
 
+def uncertainty(
+    logits: int,
+    in_double: bool,
+    draws: int,
+    images: int,
+    classes: int,
+    pixels: int,
+    threads: int,
+    device: int,
+    stream: int,
+    result: int,
+    /,
+) -> None:
+    """Write total, expected, mutual uncertainty and variance, (4, images, pixels).
+
+    logits: float32 or (in_double) float64 (draws, images, classes, pixels), one class for a sigmoid;
+    the maps are of its type.
+    """
+
 def isa() -> str: ...
 def isa_list() -> list[str]: ...
 def threads() -> int: ...

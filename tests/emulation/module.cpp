@@ -211,6 +211,16 @@ void pgm(std::uintptr_t confidence, bool in_double, bool logits, int frames, int
   cuda::pgm(p, result, at<void>(stream));
 }
 
+// The argument list of _core.uncertainty.
+void uncertainty(std::uintptr_t logits, bool in_double, int draws, int images, int classes,
+                 long pixels, int threads, int device, std::uintptr_t stream,
+                 std::uintptr_t result) {
+  const UncertaintyProblem p{
+      at<const void>(logits), in_double, draws, images, classes, pixels, threads};
+  const cuda::DeviceGuard guard(device);
+  cuda::uncertainty(p, at<void>(result), at<void>(stream));
+}
+
 }  // namespace
 }  // namespace usconf
 
@@ -231,6 +241,7 @@ PYBIND11_MODULE(_emulated, m) {
   m.def("srad", &srad);
   m.def("median", &median);
   m.def("pgm", &pgm);
+  m.def("uncertainty", &uncertainty);
   m.def("clear_cache", &cuda::clear_cache);
   m.def("set_thread_order", [](int order) {
     if (order < 0 || order > 2) throw py::value_error("order must be 0, 1 or 2");

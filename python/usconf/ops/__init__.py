@@ -10,6 +10,7 @@ from .despeckle import despeckle
 from .pgm import pgm_loss, pgm_loss_with_parts, pgm_parts
 from .random_walk import random_walk
 from .scan_conversion import to_beam, to_scan
+from .uncertainty import uncertainty
 
 __all__ = [
     "dag",
@@ -20,4 +21,5 @@ __all__ = [
     "random_walk",
     "to_beam",
     "to_scan",
+    "uncertainty",
 ]

@@ -1,0 +1,128 @@
+#include "uncertainty_kernels.h"
+
+#include "vectors.h"
+
+namespace usconf::cpu::USCONF_ISA_NAMESPACE {
+namespace {
+
+constexpr int block = uncertainty_block;
+
+// Draws of one logit, for `count` pixels from `at` on.
+template <class T>
+void bernoulli(const UncertaintyStretch<T>& q, long at, int count) {
+  const T share = T(1) / T(q.draws);
+  alignas(64) T first[block], rest[block], entropy[block];
+  alignas(64) T apart[block], rest_apart[block], more[block], squares[block];
+  const T* z = q.logits + at;
+#pragma omp simd
+  for (int i = 0; i < count; ++i) {
+    const BernoulliDraw<T> draw = bernoulli_draw(z[i]);
+    first[i] = draw.p, rest[i] = draw.rest, entropy[i] = draw.entropy;
+    apart[i] = rest_apart[i] = more[i] = squares[i] = 0;
+  }
+  for (int t = 1; t < q.draws; ++t) {
+    z += q.draw_stride;
+#pragma omp simd
+    for (int i = 0; i < count; ++i) {
+      const BernoulliDraw<T> draw = bernoulli_draw(z[i]);
+      const T difference = draw.p - first[i];
+      apart[i] += difference;
+      squares[i] += difference * difference;
+      rest_apart[i] += draw.rest - rest[i];
+      more[i] += draw.entropy - entropy[i];
+    }
+  }
+#pragma omp simd
+  for (int i = 0; i < count; ++i) {
+    const Spread<T> p{first[i], apart[i], squares[i]};
+    const Uncertainty<T> u = bernoulli_uncertainty(p, rest[i] + rest_apart[i] * share,
+                                                   entropy[i] + more[i] * share, share);
+    q.total[at + i] = u.total, q.expected[at + i] = u.expected;
+    q.mutual[at + i] = u.mutual, q.variance[at + i] = u.variance;
+  }
+}
+
+// Draws of several logits: first the draws' largest logits, sums and entropies, then the classes
+// one after another.
+template <class T>
+void softmax(const UncertaintyStretch<T>& q, long at, int count) {
+  const T share = T(1) / T(q.draws);
+  alignas(64) T first[block], more[block], total[block], variance[block], squares[block];
+  for (int t = 0; t < q.draws; ++t) {
+    const T* z = q.logits + t * q.draw_stride + at;
+    T* largest = q.scratch + 2L * t * block;
+    T* scale = largest + block;
+    alignas(64) T weights[block], moments[block];
+#pragma omp simd
+    for (int i = 0; i < count; ++i) largest[i] = z[i], weights[i] = moments[i] = 0;
+    for (int c = 1; c < q.classes; ++c) {
+      const T* next = z + c * q.pixels;
+#pragma omp simd
+      for (int i = 0; i < count; ++i) largest[i] = next[i] > largest[i] ? next[i] : largest[i];
+    }
+    for (int c = 0; c < q.classes; ++c) {
+      const T* next = z + c * q.pixels;
+#pragma omp simd
+      for (int i = 0; i < count; ++i) {
+        SoftmaxSums<T> sums{weights[i], moments[i]};
+        sums.add(next[i], largest[i]);
+        weights[i] = sums.weights, moments[i] = sums.moments;
+      }
+    }
+#pragma omp simd
+    for (int i = 0; i < count; ++i) {
+      const T entropy = SoftmaxSums<T>{weights[i], moments[i]}.entropy();
+      scale[i] = T(1) / weights[i];
+      first[i] = t == 0 ? entropy : first[i];
+      more[i] = t == 0 ? T(0) : more[i] + (entropy - first[i]);
+    }
+  }
+#pragma omp simd
+  for (int i = 0; i < count; ++i) total[i] = variance[i] = squares[i] = 0;
+  for (int c = 0; c < q.classes; ++c) {
+    alignas(64) T p_first[block], p_apart[block], p_squares[block];
+    for (int t = 0; t < q.draws; ++t) {
+      const T* z = q.logits + t * q.draw_stride + c * q.pixels + at;
+      const T* largest = q.scratch + 2L * t * block;
+      const T* scale = largest + block;
+#pragma omp simd
+      for (int i = 0; i < count; ++i) {
+        const T p = unit_exp(z[i] - largest[i]) * scale[i];
+        p_first[i] = t == 0 ? p : p_first[i];
+        const T difference = p - p_first[i];
+        p_apart[i] = t == 0 ? T(0) : p_apart[i] + difference;
+        p_squares[i] = t == 0 ? T(0) : p_squares[i] + difference * difference;
+      }
+    }
+#pragma omp simd
+    for (int i = 0; i < count; ++i) {
+      const Spread<T> p{p_first[i], p_apart[i], p_squares[i]};
+      total[i] += entropy_term(p.mean(share));
+      variance[i] += p.variance(share);
+      squares[i] += p.squares;
+    }
+  }
+  const T by = T(1) / T(q.classes);
+#pragma omp simd
+  for (int i = 0; i < count; ++i) {
+    const Uncertainty<T> u(total[i], first[i] + more[i] * share, squares[i], variance[i] * by);
+    q.total[at + i] = u.total, q.expected[at + i] = u.expected;
+    q.mutual[at + i] = u.mutual, q.variance[at + i] = u.variance;
+  }
+}
+
+template <class T>
+void measure(const UncertaintyStretch<T>& q) {
+  for (long at = q.begin; at < q.end; at += block) {
+    const int count = static_cast<int>(q.end - at < block ? q.end - at : block);
+    q.classes == 1 ? bernoulli(q, at, count) : softmax(q, at, count);
+  }
+}
+
+constexpr UncertaintyKernels table{measure<float>, measure<double>};
+
+}  // namespace
+
+const UncertaintyKernels& uncertainty_kernels() { return table; }
+
+}  // namespace usconf::cpu::USCONF_ISA_NAMESPACE

@@ -1,0 +1,30 @@
+// Kernels of the uncertainty measures.
+#pragma once
+
+#include "../math/uncertainty.h"
+#include "isa.h"
+
+namespace usconf::cpu {
+
+// Pixels whose sums stay in the first cache while all draws pass.
+constexpr int uncertainty_block = 256;
+
+// Pixels [begin, end) of one image.
+template <class T>
+struct UncertaintyStretch {
+  const T* logits;  // (draws, ..., classes, pixels) of this image
+  int draws, classes;
+  long draw_stride, pixels;  // from draw to draw, from class to class
+  long begin, end;
+  T *total, *expected, *mutual, *variance;  // (pixels) of this image
+  T* scratch;                               // (2 draws, uncertainty_block)
+};
+
+struct UncertaintyKernels {
+  void (*in_float)(const UncertaintyStretch<float>&);
+  void (*in_double)(const UncertaintyStretch<double>&);
+};
+
+USCONF_DECLARE_TABLE(UncertaintyKernels, uncertainty_kernels)
+
+}  // namespace usconf::cpu
