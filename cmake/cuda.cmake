@@ -1,5 +1,5 @@
 # Architectures, flags and sources of the CUDA kernels. Included when nvcc was found.
-# A list given by the user is taken as it is. Else: the wheel must stay below 3 MB. SASS for 80 runs on
+# A list given by the user is taken as it is. Else: the core must stay below 3 MB in the wheel. SASS for 80 runs on
 # 86 and 89 too; what has none compiles the PTX for 75 once, when it is first used, and keeps it.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
   execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-arch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import doctest
-import importlib
+import importlib.util
 import inspect
 import os
 import pkgutil
@@ -20,12 +20,23 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Rooms written for torch: importing them imports it.
-FOR_TORCH = ("usconf.ops", "usconf.nn", "usconf.training", "usconf.weights", "usconf.learned")
+FOR_TORCH = (
+    "usconf.ops", "usconf.nn", "usconf.training", "usconf.weights", "usconf.learned",
+    "usconf.uncertainty", "usconf.recipes", "usconf.integrations.monai",
+)  # fmt: skip
+FOR_MONAI = ("usconf.integrations.monai",)
 # They need Qt, and hold no examples: tests/test_napari_window.py.
 FOR_QT = {f"usconf.integrations.napari_{name}" for name in ("geometry", "layers", "live", "widget")}
-ROOMS = {"usconf.ops", "usconf.nn", "usconf.training", "usconf.weights"}
+ROOMS = {
+    f"usconf.{room}"
+    for room in ("integrations", "nn", "ops", "recipes", "training", "uncertainty", "weights")
+}
 # Not called by users: what fits return, and the base of all geometries.
 MADE_FOR_THEM = {"usconf.geometry.FanFit", "usconf.geometry.SupportFit", "usconf.geometry.Geometry"}
+MADE_FOR_THEM |= {
+    f"usconf.uncertainty.{name}"
+    for name in ("AUROC", "DeepLaplace", "Ellipse", "HeadCircumference", "Measures", "Weights")
+}
 
 
 def modules():
@@ -35,6 +46,7 @@ def modules():
         if module.name.split(".")[-1] in ("_core", "__main__") or module.name in FOR_QT:
             continue
         marks = [pytest.mark.torch] if module.name.startswith(FOR_TORCH) else []
+        marks += [pytest.mark.monai] if module.name.startswith(FOR_MONAI) else []
         found.append(pytest.param(module.name, marks=marks))
     return found
 
@@ -57,7 +69,10 @@ def test_docstrings(name, elsewhere):
 
 def public():
     """(name, function or class) of everything that users are told about."""
-    for room in ("usconf", "usconf.io", "usconf.geometry", "usconf.weights"):
+    rooms = ["usconf", "usconf.io", "usconf.geometry", "usconf.weights"]
+    if importlib.util.find_spec("torch"):
+        rooms += ["usconf.nn", "usconf.uncertainty"]
+    for room in rooms:
         module = importlib.import_module(room)
         for name in module.__all__:
             if f"{room}.{name}" not in ROOMS | MADE_FOR_THEM:
@@ -89,7 +104,7 @@ def snippets(page):
 
 def tell_apart(page):
     needs = "\n".join(code for _, code in snippets(page))
-    marks = [pytest.mark.torch] if "torch" in needs else []
+    marks = [getattr(pytest.mark, name) for name in ("torch", "monai") if name in needs]
     return pytest.param(page, id=str(page.relative_to(ROOT)), marks=marks)
 
 

@@ -30,13 +30,13 @@ FLOORS = [
     {"arrays"},
     set(),
     {"nn", "geometry", "confidence", "weights", "learned", "uncertainty"},
-    {"training", "io", "cli", "integrations", "plot", "phantom", "recipes"},
+    {"training", "io", "cli", "integrations", "plot", "phantom", "recipes", "stream"},
 ]
 METHODS = 2
 # Who may name an array library: arrays tells them apart, the others are written for torch.
 ARRAY_LIBRARIES = {"torch", "cupy", "cupyx"}
 FOR_TORCH = {"ops", "nn", "weights", "learned", "uncertainty", "training", "integrations"}
-FOR_TORCH |= {"recipes"}
+FOR_TORCH |= {"recipes", "stream"}
 
 
 def repository_files():

@@ -13,18 +13,20 @@ void bernoulli(const UncertaintyStretch<T>& q, long at, int count) {
   const T share = T(1) / T(q.draws);
   alignas(64) T first[block], rest[block], entropy[block];
   alignas(64) T apart[block], rest_apart[block], more[block], squares[block];
-  const T* z = q.logits + at;
 #pragma omp simd
   for (int i = 0; i < count; ++i) {
-    const BernoulliDraw<T> draw = bernoulli_draw(z[i]);
-    first[i] = draw.p, rest[i] = draw.rest, entropy[i] = draw.entropy;
+    first[i] = rest[i] = entropy[i] = 0;
     apart[i] = rest_apart[i] = more[i] = squares[i] = 0;
   }
-  for (int t = 1; t < q.draws; ++t) {
-    z += q.draw_stride;
+  for (int t = 0; t < q.draws; ++t) {
+    const T* z = q.logits + t * q.draw_stride + at;
 #pragma omp simd
     for (int i = 0; i < count; ++i) {
+      // The first by the same instructions as the others: equal draws are equal to the last bit.
       const BernoulliDraw<T> draw = bernoulli_draw(z[i]);
+      first[i] = t == 0 ? draw.p : first[i];
+      rest[i] = t == 0 ? draw.rest : rest[i];
+      entropy[i] = t == 0 ? draw.entropy : entropy[i];
       const T difference = draw.p - first[i];
       apart[i] += difference;
       squares[i] += difference * difference;
@@ -87,7 +89,7 @@ void softmax(const UncertaintyStretch<T>& q, long at, int count) {
       const T* scale = largest + block;
 #pragma omp simd
       for (int i = 0; i < count; ++i) {
-        const T p = unit_exp(z[i] - largest[i]) * scale[i];
+        const T p = probability(exp_minus(largest[i] - z[i]), scale[i]);
         p_first[i] = t == 0 ? p : p_first[i];
         const T difference = p - p_first[i];
         p_apart[i] = t == 0 ? T(0) : p_apart[i] + difference;

@@ -28,17 +28,20 @@ struct Draws {
 
 template <class T>
 __device__ void bernoulli(const Draws<T>& d, long long item, T share) {
-  const BernoulliDraw<T> first = bernoulli_draw(d.logit(0, 0, item));
-  Spread<T> p{first.p, T(0), T(0)};
+  BernoulliDraw<T> first{};
+  Spread<T> p;
   T rest = 0, more = 0;
-  for (int t = 1; t < d.draws; ++t) {
+  for (int t = 0; t < d.draws; ++t) {
+    // The first by the same instructions as the others: equal draws are equal to the last bit.
     const BernoulliDraw<T> draw = bernoulli_draw(d.logit(t, 0, item));
+    if (t == 0) first = draw;
     const T difference = draw.p - first.p;
     p.apart += difference;
     p.squares += difference * difference;
     rest += draw.rest - first.rest;
     more += draw.entropy - first.entropy;
   }
+  p.first = first.p;
   d.write(item,
           bernoulli_uncertainty(p, first.rest + rest * share, first.entropy + more * share, share));
 }
@@ -67,8 +70,8 @@ __device__ void softmax(const Draws<T>& d, long long item, T share) {
     Spread<T> p;
     for (int t = 0; t < d.draws; ++t) {
       const T largest = d.softmax[2 * t * d.all + item];
-      const T value =
-          unit_exp(d.logit(t, c, item) - largest) * d.softmax[(2 * t + 1) * d.all + item];
+      const T value = probability(exp_minus(largest - d.logit(t, c, item)),
+                                  d.softmax[(2 * t + 1) * d.all + item]);
       if (t == 0) p.first = value;
       p.apart += value - p.first;
       p.squares += (value - p.first) * (value - p.first);

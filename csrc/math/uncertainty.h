@@ -14,6 +14,23 @@ USCONF_HD T entropy_term(T p) {
   return -p * log_positive(p < least ? least : p);
 }
 
+// exp(-x) for x >= 0: 1 at 0 to the last bit, and 0 where it leaves the normal numbers.
+template <class T>
+constexpr T exponent_limit = sizeof(T) == 4 ? T(87) : T(708);
+template <class T>
+USCONF_HD T exp_minus(T x) {
+  const T e = x == T(0) ? T(1) : unit_exp(-x);
+  return x > exponent_limit<T> ? T(0) : e;
+}
+
+// A product cut at 1. Beware: without the cut compilers fuse it with the subtraction of another
+// draw's product, and equal draws differ.
+template <class T>
+USCONF_HD T probability(T weight, T scale) {
+  const T p = weight * scale;
+  return p > T(1) ? T(1) : p;
+}
+
 // One draw of one logit: sigmoid(z), 1 - that without cancellation, the entropy of both.
 template <class T>
 struct BernoulliDraw {
@@ -24,10 +41,9 @@ template <class T>
 USCONF_HD BernoulliDraw<T> bernoulli_draw(T z) {
   const bool negative = z < 0;
   const T size = negative ? -z : z;
-  const T e = unit_exp(-size);
-  const T large = T(1) / (e + T(1)), small = e * large;
-  // Beyond 100 the product is 0 to any accuracy, and infinity times 0 is not.
-  const T bounded = size > T(100) ? T(100) : size;
+  const T e = exp_minus(size);
+  const T large = T(1) / (e + T(1)), small = probability(e, large);
+  const T bounded = size > exponent_limit<T> ? T(0) : size;  // infinity times 0 is no number
   return {negative ? small : large, negative ? large : small, unit_log1p(e) + bounded * small};
 }
 
@@ -38,11 +54,10 @@ struct SoftmaxSums {
   T weights = 0, moments = 0;
 
   USCONF_HD void add(T z, T largest) {
-    const T below = z - largest;
-    const T bounded = below < T(-100) ? T(-100) : below;
-    const T e = unit_exp(bounded);
+    const T below = largest - z;
+    const T e = exp_minus(below);
     weights += e;
-    moments += e * bounded;
+    moments -= below > exponent_limit<T> ? T(0) : e * below;
   }
   USCONF_HD T entropy() const { return log_positive(weights) - moments / weights; }
 };

@@ -12,7 +12,21 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import cli, geometry, io, nn, ops, phantom, plot, training, weights
+    from . import (
+        cli,
+        geometry,
+        integrations,
+        io,
+        nn,
+        ops,
+        phantom,
+        plot,
+        recipes,
+        stream,
+        training,
+        uncertainty,
+        weights,
+    )
     from ._core import version as __version__
     from .confidence import confidence
     from .config import clear_cache, get_num_threads, set_num_threads, show_config
@@ -25,11 +39,13 @@ if TYPE_CHECKING:
     from .random_walk import random_walk
     from .random_walk_system import random_walk_system
     from .scan_conversion import to_beam, to_scan
+    from .stream import Stream
 
 # public name -> (module that holds it, its name there)
 _HOMES = {
     "Linear": ("geometry", "Linear"),
     "Sector": ("geometry", "Sector"),
+    "Stream": ("stream", "Stream"),
     "Trapezoid": ("geometry", "Trapezoid"),
     "__version__": ("_core", "version"),
     "clear_cache": ("config", "clear_cache"),
@@ -51,12 +67,14 @@ _HOMES = {
     "to_scan": ("scan_conversion", "to_scan"),
 }
 _SUBPACKAGES = (
-    "cli", "geometry", "io", "nn", "ops", "phantom", "plot", "training", "weights",
+    "cli", "geometry", "integrations", "io", "nn", "ops", "phantom", "plot", "recipes", "stream",
+    "training", "uncertainty", "weights",
 )  # fmt: skip
 
 __all__ = [
     "Linear",
     "Sector",
+    "Stream",
     "Trapezoid",
     "__version__",
     "clear_cache",
@@ -69,6 +87,7 @@ __all__ = [
     "fit_support",
     "geometry",
     "get_num_threads",
+    "integrations",
     "io",
     "learned",
     "nn",
@@ -79,11 +98,14 @@ __all__ = [
     "plot",
     "random_walk",
     "random_walk_system",
+    "recipes",
     "set_num_threads",
     "show_config",
+    "stream",
     "to_beam",
     "to_scan",
     "training",
+    "uncertainty",
     "weights",
 ]
 

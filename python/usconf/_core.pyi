@@ -348,8 +348,8 @@ def uncertainty(
 ) -> None:
     """Write total, expected, mutual uncertainty and variance, (4, images, pixels).
 
-    logits: float32 or (in_double) float64 (draws, images, classes, pixels), one class for a sigmoid;
-    the maps are of its type.
+    logits: float32 or (in_double) float64 (draws, images, classes, pixels), one class for a
+    sigmoid; the maps are of its type.
     """
 
 def isa() -> str: ...

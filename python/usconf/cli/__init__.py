@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import usconf
 
-from . import export, label, train
+from . import export, label, recipe, train
 from . import map as map_command
+from . import stream as stream_command
 
 # 128 + SIGINT, what shells report for an interrupted program.
 _INTERRUPTED = 130
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="usconf", description="Confidence maps for ultrasound.")
     parser.add_argument("--version", action="version", version=f"usconf {usconf.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (map_command, label, train, export):
+    for command in (map_command, stream_command, label, train, export, recipe):
         command.add_parser(commands)
     config = commands.add_parser("config", help="print version, instruction set, threads, CUDA")
     config.set_defaults(run=_config)
