@@ -170,6 +170,10 @@ struct UncertaintyProblem {
   int draws, images, classes;  // draws, classes >= 1; one class: sigmoid, more: softmax
   long pixels;
   int threads;  // CPU only
+  // (samples, images, classes, pixels), added to every draw: its probability is the mean over them,
+  // and the variance is that of the draws themselves. Null: none.
+  const void* noise;
+  int samples;
 };
 
 #define USCONF_UNCERTAINTY_OPERATOR                                                          \

@@ -255,11 +255,13 @@ void pgm(Address confidence, bool in_double, bool logits, int frames, int height
   USCONF_DISPATCH(device, pgm, problem, result, pointer<void>(stream));
 }
 
-// Draws of logits; then where the four maps go.
+// Draws of logits; where the four maps go; noise on each, or 0.
 void uncertainty(Address logits, bool in_double, int draws, int images, int classes, long pixels,
-                 int threads, int device, Address stream, Address result) {
+                 int threads, int device, Address stream, Address result, Address noise,
+                 int samples) {
   const usconf::UncertaintyProblem problem{
-      pointer<const void>(logits), in_double, draws, images, classes, pixels, threads};
+      pointer<const void>(logits), in_double, draws, images, classes, pixels, threads,
+      pointer<const void>(noise),  samples};
   USCONF_DISPATCH(device, uncertainty, problem, pointer<void>(result), pointer<void>(stream));
 }
 

@@ -12,12 +12,12 @@ pytestmark = [pytest.mark.emulated, pytest.mark.usefixtures("no_leaks")]
 TOLERANCE = {"float64": 1e-13, "float32": 5e-7}
 
 
-def run(core, logits):
+def run(core, logits, noise=None):
     draws, images, classes, pixels = logits.shape
     maps = np.full((4, images, pixels), np.nan, logits.dtype)
     core.uncertainty(
         address(logits), logits.dtype == np.float64, draws, images, classes, pixels, 1, 0, 0,
-        address(maps),
+        address(maps), address(noise), 0 if noise is None else len(noise),
     )  # fmt: skip
     return maps
 
@@ -50,3 +50,16 @@ def test_identical_draws_carry_no_information(rng, emulated, classes):
     total, expected, mutual, variance = run(emulated, np.repeat(one, 7, axis=0))
     assert not mutual.any() and not variance.any()
     np.testing.assert_array_equal(total, expected)
+
+
+@pytest.mark.parametrize("kind", TOLERANCE)
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (4, 2, 1, 300), (3, 2, 4, 77)])
+def test_noise_equals_oracle(rng, emulated, kind, shape):
+    logits = (3 * rng.standard_normal(shape)).astype(kind)
+    noise = rng.standard_normal((5, *shape[1:])).astype(kind)
+    before = emulated.launches()
+    maps = run(emulated, logits, noise)
+    assert emulated.launches() == before + 1
+    expected = oracle.noisy_measures(logits.astype(np.float64), noise.astype(np.float64))
+    for name, found in zip(("TU", "EE", "MI", "PV"), maps, strict=True):
+        np.testing.assert_allclose(found, expected[name], rtol=0, atol=2 * TOLERANCE[kind])

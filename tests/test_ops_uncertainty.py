@@ -121,7 +121,10 @@ def test_strides_halves_and_emptiness(rng):
 @pytest.mark.parametrize("classes", [1, 4])
 def test_opcheck_and_compile(rng, classes):
     draws = draws_of(rng, 5, 2, classes, 8, 9)
-    torch.library.opcheck(torch.ops.usconf.uncertainty.default, (draws.flatten(3),))
+    torch.library.opcheck(torch.ops.usconf.uncertainty.default, (draws.flatten(3), None))
+    torch.library.opcheck(
+        torch.ops.usconf.uncertainty.default, (draws.flatten(3), draws[:3].flatten(3))
+    )
     torch._dynamo.reset()
     compiled = torch.compile(usconf.ops.uncertainty, fullgraph=True, dynamic=True)
     for height in (8, 5, 6):
@@ -138,7 +141,23 @@ def test_refuses(rng):
     with pytest.raises(ValueError, match="n and C at least 1"):
         usconf.ops.uncertainty(draws[:0])
     with pytest.raises(RuntimeError, match="has no gradient"):
-        torch.ops.usconf.uncertainty(draws.flatten(3).requires_grad_()).sum().backward()
+        torch.ops.usconf.uncertainty(draws.flatten(3).requires_grad_(), None).sum().backward()
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_noise_is_shared_and_changes_nothing_when_zero(rng, classes):
+    draws = draws_of(rng, 6, 2, classes, 9, 8)
+    still = usconf.ops.uncertainty(draws, torch.zeros_like(draws[:4]))
+    torch.testing.assert_close(still, usconf.ops.uncertainty(draws), rtol=0, atol=1e-13)
+    noise = draws_of(rng, 4, 2, classes, 9, 8)
+    maps = usconf.ops.uncertainty(draws, noise)
+    expected = oracle.noisy_measures(draws.numpy(), noise.numpy())
+    for name, found in zip(NAMES, maps.numpy(), strict=True):
+        np.testing.assert_allclose(found, expected[name], rtol=0, atol=1e-13, err_msg=name)
+    same = usconf.ops.uncertainty(draws[:1].expand_as(draws).float(), noise.float())
+    assert not same[2].any() and not same[3].any() and torch.equal(same[0], same[1])
+    with pytest.raises(ValueError, match=r"noise must be \(S, B, C, \*S\)"):
+        usconf.ops.uncertainty(draws, noise[:, :1])
 
 
 @pytest.mark.cuda

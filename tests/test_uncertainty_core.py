@@ -21,8 +21,25 @@ def test_equals_oracle(rng, kind, threads, shape):
     maps = np.full((4, images, pixels), np.nan, kind)
     _core.uncertainty(
         arrays.pointer(logits), kind == "float64", draws, images, classes, pixels, threads, -1, 0,
-        arrays.pointer(maps),
+        arrays.pointer(maps), 0, 0,
     )  # fmt: skip
     expected = oracle.measures(logits.astype(np.float64))
     for name, found in zip(("TU", "EE", "MI", "PV"), maps, strict=True):
         np.testing.assert_allclose(found, expected[name], rtol=0, atol=TOLERANCE[kind])
+
+
+@pytest.mark.parametrize("kind", TOLERANCE)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 1, 255), (4, 2, 4, 257), (3, 1, 2, 513)])
+def test_noise_equals_oracle(rng, kind, threads, shape):
+    draws, images, classes, pixels = shape
+    logits = (3 * rng.standard_normal(shape)).astype(kind)
+    noise = rng.standard_normal((5, *shape[1:])).astype(kind)
+    maps = np.full((4, images, pixels), np.nan, kind)
+    _core.uncertainty(
+        arrays.pointer(logits), kind == "float64", draws, images, classes, pixels, threads, -1, 0,
+        arrays.pointer(maps), arrays.pointer(noise), 5,
+    )  # fmt: skip
+    expected = oracle.noisy_measures(logits.astype(np.float64), noise.astype(np.float64))
+    for name, found in zip(("TU", "EE", "MI", "PV"), maps, strict=True):
+        np.testing.assert_allclose(found, expected[name], rtol=0, atol=2 * TOLERANCE[kind])

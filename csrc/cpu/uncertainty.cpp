@@ -16,11 +16,11 @@ template <class T>
 void run_uncertainty(const UncertaintyProblem& p, void* result,
                      void (*kernel)(const UncertaintyStretch<T>&)) {
   const long all = static_cast<long>(p.images) * p.pixels;
-  const long logits = all * p.draws * p.classes;
+  const long logits = all * p.draws * p.classes * (p.noise ? p.samples : 1);
   const int size =
       static_cast<int>(std::clamp<long>(logits / logits_a_thread, 1, std::max(p.threads, 1)));
-  const std::size_t bytes = sizeof(T) * 2 * p.draws * uncertainty_block;
-  const Block scratch(p.classes == 1 ? 64 : bytes * size);
+  const long numbers = uncertainty_scratch(p.draws, p.classes, p.noise != nullptr);
+  const Block scratch(sizeof(T) * numbers * size + 64);
   run(size, [&](const Team& team) {
     const auto share = team.share(all, uncertainty_block);
     for (long at = share.begin; at < share.end;) {
@@ -33,8 +33,9 @@ void run_uncertainty(const UncertaintyProblem& p, void* result,
       q.end = std::min(p.pixels, first + share.end - at);
       q.total = static_cast<T*>(result) + image * p.pixels;
       q.expected = q.total + all, q.mutual = q.expected + all, q.variance = q.mutual + all;
-      q.scratch = reinterpret_cast<T*>(static_cast<char*>(scratch.data()) +
-                                       (p.classes == 1 ? 0 : bytes * team.index));
+      q.scratch = static_cast<T*>(scratch.data()) + numbers * team.index;
+      q.samples = p.samples;
+      q.noise = p.noise ? static_cast<const T*>(p.noise) + image * p.classes * p.pixels : nullptr;
       kernel(q);
       at += q.end - q.begin;
     }

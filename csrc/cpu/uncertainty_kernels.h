@@ -17,8 +17,18 @@ struct UncertaintyStretch {
   long draw_stride, pixels;  // from draw to draw, from class to class
   long begin, end;
   T *total, *expected, *mutual, *variance;  // (pixels) of this image
-  T* scratch;                               // (2 draws, uncertainty_block)
+  T* scratch;                               // uncertainty_scratch() numbers
+  const T* noise;  // (samples, ..., classes, pixels) of this image, or null
+  int samples;
 };
+
+// How many numbers of scratch a thread needs.
+USCONF_HD long uncertainty_scratch(int draws, int classes, bool noisy) {
+  const long of_classes = classes == 1 ? 2 : classes;
+  return uncertainty_block * (noisy          ? (noisy_planes + 1) * of_classes
+                              : classes == 1 ? 0
+                                             : 2L * draws);
+}
 
 struct UncertaintyKernels {
   void (*in_float)(const UncertaintyStretch<float>&);

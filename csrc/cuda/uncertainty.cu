@@ -14,11 +14,22 @@ struct Draws {
   long long pixels, all;  // all: of every image
   T* result;              // (4, all)
   T* softmax;             // (draws, 2, all): largest logit and 1 / sum of exponentials
+  const T* noise;         // (samples, images, classes, pixels) or null
+  int samples;
+  T* planes;  // (noisy_planes, classes, all), of several classes under noise
 
-  __device__ T logit(int draw, int of, long long item) const {
+  __device__ long long place(int draw, int of, long long item) const {
     const long long image = item / pixels, pixel = item % pixels;
     const long long images = all / pixels;
-    return logits[((draw * images + image) * classes + of) * pixels + pixel];
+    return ((draw * images + image) * classes + of) * pixels + pixel;
+  }
+  __device__ T logit(int draw, int of, long long item) const {
+    return logits[place(draw, of, item)];
+  }
+  // With the noise of a sample, or (-1) without.
+  __device__ T logit(int draw, int sample, int of, long long item) const {
+    const T z = logit(draw, of, item);
+    return sample < 0 ? z : z + noise[place(sample, of, item)];
   }
   __device__ void write(long long item, const Uncertainty<T>& u) const {
     result[item] = u.total, result[item + all] = u.expected;
@@ -83,6 +94,87 @@ __device__ void softmax(const Draws<T>& d, long long item, T share) {
   d.write(item, Uncertainty<T>(total, first + more * share, squares, variance / T(d.classes)));
 }
 
+// Where a thread keeps its sums: its registers for one logit, a column of the workspace for more.
+template <class T>
+struct Column {
+  T* start;
+  int classes;
+  long long stride;
+
+  __device__ T& operator()(NoisyPlane which, int c) const {
+    return start[(which * classes + c) * stride];
+  }
+};
+
+template <class T>
+__device__ __forceinline__ void add_probabilities(const Draws<T>& d, int t, int sample,
+                                                  long long item, const Column<T>& sums) {
+  if (d.classes == 1) {
+    const BernoulliDraw<T> draw = bernoulli_draw(d.logit(t, sample, 0, item));
+    sums(noise_sum, 0) += draw.p;
+    sums(noise_sum, 1) += draw.rest;
+    return;
+  }
+  T largest = d.logit(t, sample, 0, item);
+  for (int c = 1; c < d.classes; ++c) {
+    const T z = d.logit(t, sample, c, item);
+    largest = z > largest ? z : largest;
+  }
+  T weights = 0;
+  for (int c = 0; c < d.classes; ++c) weights += exp_minus(largest - d.logit(t, sample, c, item));
+  const T scale = T(1) / weights;
+  for (int c = 0; c < d.classes; ++c)
+    sums(noise_sum, c) += probability(exp_minus(largest - d.logit(t, sample, c, item)), scale);
+}
+
+template <class T>
+__device__ void noisy(const Draws<T>& d, long long item, T share, const Column<T>& at) {
+  const T noise_share = T(1) / T(d.samples);
+  T first = 0, more = 0, change = 0;
+  for (int t = 0; t < d.draws; ++t) {
+    for (int c = 0; c < at.classes; ++c) at(noise_sum, c) = 0;
+    add_probabilities(d, t, -1, item, at);
+    for (int c = 0; c < at.classes; ++c) {
+      const T q = at(noise_sum, c);
+      if (t == 0) at(first_q, c) = q, at(apart_q, c) = at(squares_q, c) = 0;
+      const T difference = q - at(first_q, c);
+      at(apart_q, c) += difference;
+      at(squares_q, c) += difference * difference;
+      at(noise_sum, c) = 0;
+    }
+    for (int s = 0; s < d.samples; ++s) add_probabilities(d, t, s, item, at);
+    T entropy = 0;
+    for (int c = 0; c < at.classes; ++c) {
+      const T p = probability(at(noise_sum, c), noise_share);
+      if (t == 0) at(first_p, c) = p, at(apart_p, c) = 0;
+      at(apart_p, c) += p - at(first_p, c);
+      change += p == at(first_p, c) ? T(0) : T(1);
+      entropy += entropy_term(p);
+    }
+    if (t == 0) first = entropy;
+    more += entropy - first;
+  }
+  T total = 0, variance = 0;
+  for (int c = 0; c < at.classes; ++c) {
+    total += entropy_term(Spread<T>{at(first_p, c), at(apart_p, c), T(0)}.mean(share));
+    variance += Spread<T>{at(first_q, c), at(apart_q, c), at(squares_q, c)}.variance(share);
+  }
+  d.write(item, Uncertainty<T>(total, first + more * share, change, variance / T(at.classes)));
+}
+
+template <class T>
+__global__ void __launch_bounds__(threads) noisy_kernel(Draws<T> d) {
+  const T share = T(1) / T(d.draws);
+  for (long long item = own_item(); item < d.all; item += item_stride()) {
+    if (d.classes == 1) {
+      T own[2 * noisy_planes];
+      noisy(d, item, share, Column<T>{own, 2, 1});
+    } else {
+      noisy(d, item, share, Column<T>{d.planes + item, d.classes, d.all});
+    }
+  }
+}
+
 template <class T>
 __global__ void __launch_bounds__(threads) uncertainty_kernel(Draws<T> d) {
   const T share = T(1) / T(d.draws);
@@ -97,10 +189,17 @@ void run_uncertainty(const UncertaintyProblem& p, void* result, cudaStream_t str
   d.draws = p.draws, d.classes = p.classes, d.pixels = p.pixels;
   d.all = static_cast<long long>(p.images) * p.pixels;
   d.result = static_cast<T*>(result);
-  const std::size_t bytes =
-      p.classes == 1 ? 1 : sizeof(T) * 2 * p.draws * static_cast<std::size_t>(d.all);
-  const Workspace workspace(bytes, stream);
-  d.softmax = static_cast<T*>(workspace.data());
+  d.noise = static_cast<const T*>(p.noise), d.samples = p.samples;
+  const std::size_t planes = p.classes == 1 ? 0
+                             : p.noise      ? noisy_planes * std::size_t(p.classes)
+                                            : std::size_t(2) * p.draws;
+  const Workspace workspace(sizeof(T) * planes * d.all + 1, stream);
+  d.softmax = d.planes = static_cast<T*>(workspace.data());
+  if (p.noise) {
+    USCONF_LAUNCH(noisy_kernel<T>, blocks_over_items(d.all, threads), threads, 0, stream, d);
+    check_launch("the uncertainty measures");
+    return;
+  }
   USCONF_LAUNCH(uncertainty_kernel<T>, blocks_over_items(d.all, threads), threads, 0, stream, d);
   check_launch("the uncertainty measures");
 }

@@ -74,6 +74,10 @@ struct Spread {
   }
 };
 
+// Over draws that are means over noise themselves, for one class: the sum over the noise, the mean
+// and the variance over the draws.
+enum NoisyPlane { noise_sum, first_p, apart_p, first_q, apart_q, squares_q, noisy_planes };
+
 // total: entropy of the mean probabilities. `spread`: 0 where all draws were equal.
 template <class T>
 struct Uncertainty {

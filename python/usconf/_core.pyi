@@ -344,12 +344,15 @@ def uncertainty(
     device: int,
     stream: int,
     result: int,
+    noise: int,
+    samples: int,
     /,
 ) -> None:
     """Write total, expected, mutual uncertainty and variance, (4, images, pixels).
 
     logits: float32 or (in_double) float64 (draws, images, classes, pixels), one class for a
-    sigmoid; the maps are of its type.
+    sigmoid; the maps are of its type. noise: 0, or (samples, images, classes, pixels) likewise,
+    added to every draw, whose probability is the mean over them.
     """
 
 def isa() -> str: ...

@@ -213,10 +213,11 @@ void pgm(std::uintptr_t confidence, bool in_double, bool logits, int frames, int
 
 // The argument list of _core.uncertainty.
 void uncertainty(std::uintptr_t logits, bool in_double, int draws, int images, int classes,
-                 long pixels, int threads, int device, std::uintptr_t stream,
-                 std::uintptr_t result) {
+                 long pixels, int threads, int device, std::uintptr_t stream, std::uintptr_t result,
+                 std::uintptr_t noise, int samples) {
   const UncertaintyProblem p{
-      at<const void>(logits), in_double, draws, images, classes, pixels, threads};
+      at<const void>(logits), in_double, draws, images, classes, pixels, threads,
+      at<const void>(noise),  samples};
   const cuda::DeviceGuard guard(device);
   cuda::uncertainty(p, at<void>(result), at<void>(stream));
 }

@@ -25,6 +25,15 @@ def measures(logits):
     return {"TU": total, "EE": expected, "MI": total - expected, "PV": p.var(0).mean(1)}
 
 
+def noisy_measures(logits, noise):
+    """The same of draws whose probability is the mean over (S, B, C, *S) noise added to each."""
+    p = np.stack([probabilities(noise + one).mean(0) for one in logits])
+    total = special.entr(p.mean(0)).sum(1)
+    expected = special.entr(p).sum(2).mean(0)
+    of_means = measures(logits)["PV"]
+    return {"TU": total, "EE": expected, "MI": total - expected, "PV": of_means}
+
+
 def fuse(one, other, mean, auxiliary):
     """Fused map (B, *S); `auxiliary` (B, *S)."""
     one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)

@@ -11,10 +11,12 @@ from .. import _core, arrays
 from . import differentiation
 
 _library = torch.library.Library("usconf", "FRAGMENT")
-_library.define("uncertainty(Tensor draws) -> Tensor", tags=torch.Tag.pt2_compliant_tag)
+_library.define(
+    "uncertainty(Tensor draws, Tensor? noise) -> Tensor", tags=torch.Tag.pt2_compliant_tag
+)
 
 
-def uncertainty(draws: Tensor) -> Tensor:
+def uncertainty(draws: Tensor, noise: Tensor | None = None) -> Tensor:
     """Total, expected and mutual uncertainty and the variance of draws, in one pass.
 
     Parameters
@@ -22,6 +24,10 @@ def uncertainty(draws: Tensor) -> Tensor:
     draws : torch.Tensor
         (n, B, C, *S) logits, CPU or CUDA, n and C at least 1; C = 1 is a sigmoid. float16 and
         bfloat16 are read as float32.
+    noise : torch.Tensor, optional
+        (S, B, C, *S) logits: the probability of a draw is then the mean over the S sums of draw and
+        noise, and the variance that of the draws alone, as for distributions that share their
+        covariance.
 
     Returns
     -------
@@ -56,24 +62,33 @@ def uncertainty(draws: Tensor) -> Tensor:
         )
     if draws.dtype not in (torch.float32, torch.float64):
         draws = draws.float()
-    maps = torch.ops.usconf.uncertainty(draws.detach().flatten(3))
+    if noise is not None:
+        if noise.ndim != draws.ndim or noise.shape[1:] != draws.shape[1:] or noise.shape[0] == 0:
+            raise ValueError(
+                f"noise must be (S, B, C, *S), the draws' shape {tuple(draws.shape)} but for the "
+                f"first axis, got {tuple(noise.shape)}"
+            )
+        noise = noise.to(draws).detach().flatten(3)
+    maps = torch.ops.usconf.uncertainty(draws.detach().flatten(3), noise)
     return maps.reshape(4, draws.shape[1], *draws.shape[3:])
 
 
-def _uncertainty(draws: Tensor) -> Tensor:
+def _uncertainty(draws: Tensor, noise: Tensor | None) -> Tensor:
     draws = draws.contiguous()
+    noise = None if noise is None else noise.contiguous()
     count, images, classes, pixels = draws.shape
     maps = draws.new_empty((4, images, pixels))
     if maps.numel():
         device, stream = arrays.place(draws)
         _core.uncertainty(
             arrays.pointer(draws), draws.dtype == torch.float64, count, images, classes, pixels,
-            arrays.threads(draws), device, stream, arrays.pointer(maps),
+            arrays.threads(draws), device, stream, arrays.pointer(maps), arrays.pointer(noise),
+            0 if noise is None else noise.shape[0],
         )  # fmt: skip
     return maps
 
 
-def _uncertainty_fake(draws: Tensor) -> Tensor:
+def _uncertainty_fake(draws: Tensor, noise: Tensor | None) -> Tensor:
     return draws.new_empty((4, draws.shape[1], draws.shape[3]))
 
 

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from ..ops.uncertainty import uncertainty
 from . import checks
-from .low_rank_normal import LowRankNormal
+from .low_rank_normal import LowRankNormal, Noise
 
 
 class Measures(NamedTuple):
@@ -85,7 +85,7 @@ def measures(
         checks.draws_like(draws, "draws")
         maps = maps_from_logits(draws)
     else:
-        maps = _accumulate(_of_distributions(draws, samples, generator))
+        maps = _of_distributions(draws, samples, generator)
     inside = checks.mask_like(mask, maps.TU.shape[0], maps.TU.shape[1:], maps.TU.device)
     if inside is None:
         return maps
@@ -113,8 +113,8 @@ def probabilities(logits: Tensor) -> Tensor:
 
 def _of_distributions(
     draws: Sequence[LowRankNormal], samples: int, generator: Generator | None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Mean probability and probability of the mean, of every distribution."""
+) -> Measures:
+    """The maps of distributions, one per draw of the weights."""
     if not draws or not all(isinstance(one, LowRankNormal) for one in draws):
         raise TypeError(
             "draws must be a tensor (n, B, C, *S) or LowRankNormals, one per draw of the weights, "
@@ -124,6 +124,20 @@ def _of_distributions(
     if any(one.factor.shape != first.factor.shape for one in draws):
         raise ValueError("draws must be LowRankNormals of one shape and rank, got several")
     noise = first.noise(checks.whole("samples", samples, 1), generator)
+    alike = all(one.factor is first.factor and one.diagonal is first.diagonal for one in draws)
+    if alike and not (torch.is_grad_enabled() and _wants_gradient(draws)):
+        means = torch.stack([one.mean for one in draws])
+        return Measures(*uncertainty(means, first.deviations(noise)).unbind())
+    return _accumulate(_sampled(draws, noise))
+
+
+def _wants_gradient(draws: Sequence[LowRankNormal]) -> bool:
+    return any(part.requires_grad for one in draws for part in (one.mean, one.diagonal, one.factor))
+
+
+def _sampled(draws: Sequence[LowRankNormal], noise: Noise) -> Iterator[tuple[Tensor, Tensor]]:
+    """Mean probability over the noise and probability of the mean, of every distribution."""
+    first = draws[0]
     apart = first.deviations(noise)
     for one in draws:
         if one.factor is not first.factor or one.diagonal is not first.diagonal:
@@ -131,7 +145,7 @@ def _of_distributions(
         total = torch.zeros_like(probabilities(one.mean))
         for sample in apart:
             total += probabilities(one.mean + sample)
-        yield total / samples, probabilities(one.mean)
+        yield total / len(apart), probabilities(one.mean)
 
 
 def entropy(p: Tensor) -> Tensor:
