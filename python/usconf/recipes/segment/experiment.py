@@ -28,7 +28,7 @@ from .pages import write_report
 from .results import collect
 from .task import Prepared, Task, finished, perform
 
-_NEEDED = ("monai", "scikit_posthocs", "matplotlib", "PIL")
+_NEEDED = ("monai", "einops", "scikit_posthocs", "matplotlib", "PIL")  # einops: UNETR
 
 
 def run(config: Config, folder: str | os.PathLike[str], resume: bool = False) -> Path:
