@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 
 import hypothesis
@@ -34,6 +35,16 @@ hypothesis.settings.load_profile(os.environ.get("USCONF_HYPOTHESIS", "usconf"))
 
 def absent(module):
     return "" if importlib.util.find_spec(module) else f"{module} is not installed"
+
+
+@lru_cache
+def unusable(module):
+    """As absent; and a torchvision that was built for another torch fails with RuntimeError."""
+    try:
+        importlib.import_module(module)
+    except (ImportError, RuntimeError) as problem:
+        return absent(module) or f"{module} cannot be imported: {problem}"
+    return ""
 
 
 def no_cuda():
@@ -61,6 +72,9 @@ NEEDS = {
     "cupy": lambda: absent("cupy"),
     "cuda": no_cuda,
     "napari": lambda: absent("napari"),
+    "laplace": lambda: unusable("laplace"),
+    "timm": lambda: unusable("timm"),
+    "torchvision": lambda: unusable("torchvision"),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import types
 
@@ -175,17 +174,9 @@ def test_weights_that_do_not_fit(tmp_path):
             load_weights(network, str(path), "mine")
 
 
-def importable(name):
-    """A torchvision built for another torch fails with RuntimeError."""
-    try:
-        importlib.import_module(name)
-    except (ImportError, RuntimeError) as problem:
-        pytest.skip(f"{name} cannot be imported: {problem}")
-
-
+@pytest.mark.timm
 def test_timm_without_download():
     """Random weights, a convolutional network and a transformer; its tokens come as a grid."""
-    importable("timm")
     images = torch.rand(1, 1, 64, 64)
     with torch.no_grad():
         assert load_encoder("timm:resnet10t")(images).shape[-2:] == (2, 2)
@@ -196,8 +187,8 @@ def test_timm_without_download():
         load_encoder("timm:resnet10t", layer="last")
 
 
+@pytest.mark.torchvision
 def test_torchvision_without_download():
-    importable("torchvision")
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         found = load_encoder("torchvision:resnet18", channels=3).eval()

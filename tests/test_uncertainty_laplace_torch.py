@@ -50,9 +50,11 @@ def deep_head(classes, dims=2):
     )
 
 
+@pytest.mark.laplace
 @pytest.mark.parametrize(("classes", "dims"), [(1, 2), (2, 2), (4, 2), (1, 3), (3, 3)])
 def test_last_layer_equals_their_full_matrix(classes, dims):
-    laplace = pytest.importorskip("laplace")
+    import laplace
+
     features, labels = scene(classes, dims)
     head = LaplaceHead(4, classes, dims)
     batches = Loader(
@@ -85,12 +87,12 @@ def test_last_layer_equals_their_full_matrix(classes, dims):
         )
 
 
+@pytest.mark.laplace
 @pytest.mark.parametrize(
     ("structure", "classes", "dims", "stochastic"),
     [("kron", 1, 2, False), ("kron", 3, 2, True), ("full", 2, 2, False), ("full", 1, 3, False)],
 )
 def test_deep_heads(structure, classes, dims, stochastic):
-    pytest.importorskip("laplace")
     features, labels = scene(classes, dims)
     head = deep_head(classes, dims)
     head[1].running_mean += 0.1
@@ -119,9 +121,9 @@ def test_deep_heads(structure, classes, dims, stochastic):
     assert measures(draws).MI.min() >= 0 and measures(draws).MI.max() > measures(tight).MI.max()
 
 
+@pytest.mark.laplace
 def test_one_layer_is_the_exact_head():
     """structure="full" of a 1x1 convolution is LaplaceHead, with the same tau."""
-    pytest.importorskip("laplace")
     features, labels = scene(3)
     head = LaplaceHead(4, 3).fit([(features, labels)])
     posterior = deep_laplace(head.conv, [(features, labels)], structure="full")
@@ -130,8 +132,8 @@ def test_one_layer_is_the_exact_head():
     assert ((deviation / head.variance(features) - 1).abs() < 6 * (2 / 3000) ** 0.5).all()
 
 
+@pytest.mark.laplace
 def test_encoder_and_refusals():
-    pytest.importorskip("laplace")
     features, labels = scene(1)
     head = deep_head(1)
     images = features[:, :1]
