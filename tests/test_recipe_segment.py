@@ -222,7 +222,7 @@ def test_training_learns_and_second_channel_is_the_map():
 
 
 def test_device_that_is_not_there():
-    with pytest.raises(ValueError, match="device must be one that torch can use here, got 'abc'"):
+    with pytest.raises(ValueError, match="device must be auto, cpu or cuda, got 'abc'"):
         training.chosen_device("abc")
     assert training.chosen_device("cpu").type == "cpu"
 

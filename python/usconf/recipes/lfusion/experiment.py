@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..device import chosen_device
 from ..settings import plain
 from . import data as motions
 from .config import FREE_KEYS, Config
@@ -98,7 +99,7 @@ def run(
 
     folder = Path(folder)
     _check(config)
-    device = _device(config.device)
+    device = chosen_device(config.device)
     forked = [device] if device.type == "cuda" else []
     with _threads(config.threads), torch.random.fork_rng(forked):
         torch.manual_seed(config.seed)
@@ -303,19 +304,6 @@ def _count(config: Config, named: bool) -> int:
     learns = named and config.encoder == "made" and config.encoder_weights is None
     own = config.encoder_steps if learns else 0
     return networks + clips + own
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as problem:
-        raise ValueError(
-            f"device must be auto, cpu or cuda, got {name!r}: {problem}; take auto"
-        ) from None
-    return device
 
 
 @contextmanager

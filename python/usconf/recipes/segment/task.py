@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from ...atomic import whole
+from ..device import chosen_device
 from .cases import Cases
 from .config import Config
 from .configurations import Configuration
 from .folds import Fold
 from .metrics import score, undefined
-from .training import Planes, Trained, chosen_device, predict, train
+from .training import Planes, Trained, predict, train
 from .variability import dropout_entropy
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..device import chosen_device
 from .cases import Cases
 from .config import Config
 from .configurations import Configuration, criterion
@@ -52,20 +53,6 @@ class Trained:
     losses: list[float]
     validation: list[tuple[int, float]]
     best_epoch: int
-
-
-def chosen_device(name: str) -> torch.device:
-    """``auto`` is CUDA where it is, else the CPU; ValueError for a device that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as problem:
-        raise ValueError(
-            f"device must be one that torch can use here, got {name!r} ({problem}); try auto"
-        ) from None
-    return device
 
 
 def train(
