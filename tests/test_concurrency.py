@@ -243,3 +243,61 @@ def test_fork_while_another_thread_plans():
         [sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, timeout=60
     )
     assert run.stdout == "done\n", run.stderr
+
+
+BORROWED = """
+import os
+import numpy as np
+import torch
+import usconf
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+image = np.random.default_rng(0).random((300, 200), np.float32)
+usconf.set_num_threads(1)
+alone = usconf.random_walk(image)
+torch.set_num_threads(3)
+usconf.set_num_threads(3)
+torch.ones(1 << 22).mul(2)  # starts torch's
+before = threads()
+assert np.array_equal(usconf.random_walk(image), alone)
+print(threads() - before)
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
+def test_torch_lends_its_threads():
+    """Two pools would wait for the same cores, the one of them by spinning."""
+    run = subprocess.run([sys.executable, "-c", BORROWED], capture_output=True, text=True)
+    assert run.stdout == "0\n", run.stderr
+
+
+FIRST_IN_CHILD = """
+import os, signal
+import torch
+
+torch.set_num_threads(2)
+torch.ones(1 << 22).mul(2)  # the child has none of the threads that this starts
+child = os.fork()
+if child == 0:
+    signal.alarm(30)  # a child that hangs would spin for ever
+    import numpy as np
+    import usconf
+
+    usconf.set_num_threads(2)
+    usconf.random_walk(np.random.default_rng(0).random((300, 200), np.float32))
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.torch
+@HAS_FORK
+def test_a_child_borrows_nothing():
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FIRST_IN_CHILD],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert run.stdout == "0\n", run.stderr

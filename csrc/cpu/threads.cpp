@@ -17,6 +17,8 @@
 #include <immintrin.h>
 #endif
 
+#include "borrowed_threads.h"
+
 namespace usconf::cpu {
 namespace {
 
@@ -79,6 +81,23 @@ struct Pool {
       for (int i = 0; i < 16; ++i, relax())
         if (generation.load(std::memory_order_relaxed) != seen) return;
     } while (std::chrono::steady_clock::now() < end);
+  }
+
+  void run_on_own(int wanted) {
+    const int members = grow(wanted);
+    running.store(members - 1, std::memory_order_relaxed);
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      size = members;
+      ++generation;
+    }
+    wake.notify_all();
+    member(0, members);
+    for (int spins = 0; running.load(std::memory_order_acquire) > 0;)
+      if (++spins < 4000)
+        relax();
+      else
+        sched_yield();
   }
 
   void work(int index) {
@@ -163,25 +182,14 @@ void run(int size, const std::function<void(const Team&)>& body) {
   Pool& p = pool();
   std::unique_lock<std::mutex> busy(p.busy, std::try_to_lock);
   if (!busy.owns_lock()) return body(Team(0, 1, &alone));
-  size = p.grow(size);
-  if (size == 1) return body(Team(0, 1, &alone));
   p.failure = nullptr;
   p.meeting.arrived.store(0, std::memory_order_relaxed);
   p.meeting.failed.store(false, std::memory_order_relaxed);
   p.body = &body;
-  p.running.store(size - 1, std::memory_order_relaxed);
-  {
-    std::lock_guard<std::mutex> lock(p.mutex);
-    p.size = size;
-    ++p.generation;
-  }
-  p.wake.notify_all();
-  p.member(0, size);
-  for (int spins = 0; p.running.load(std::memory_order_acquire) > 0;)
-    if (++spins < 4000)
-      relax();
-    else
-      sched_yield();
+  const auto member = [](void* of, int index, int members) {
+    static_cast<Pool*>(of)->member(index, members);
+  };
+  if (!run_on_borrowed(size, member, &p)) p.run_on_own(size);
   if (p.failure) std::rethrow_exception(p.failure);
 }
 

@@ -7,7 +7,8 @@ namespace usconf::cpu::USCONF_ISA_NAMESPACE {
 namespace {
 
 constexpr int max_tile = 20, max_pivots = 24;  // plan.cpp cuts tiles of at most 19 pixels a side
-constexpr int grid_size = (max_tile + 2) * (max_tile + 2);
+// With room behind the last row for a whole vector of lanes.
+constexpr int grid_size = (max_tile + 2) * (max_tile + 2) + tile_lanes;
 
 // One value per lane.
 USCONF_INLINE TileVec load_each(const float* const* at, long offset) {
@@ -17,8 +18,8 @@ USCONF_INLINE TileVec load_each(const float* const* at, long offset) {
   return v;
 }
 
-// `width` consecutive values per lane, turned into one vector per column. Reads up to the next
-// multiple of tile_lanes.
+// `width` consecutive values per lane, turned into one vector per column. Reads and writes up to
+// the next multiple of tile_lanes: rows of a grid are taken from the first to the last.
 USCONF_INLINE void load_row(const float* const* at, int width, TileVec* out) {
   int c = 0;
   for (; c + tile_lanes / 4 < width; c += tile_lanes) {
@@ -26,8 +27,8 @@ USCONF_INLINE void load_row(const float* const* at, int width, TileVec* out) {
     USCONF_UNROLL
     for (int l = 0; l < tile_lanes; ++l) rows[l] = load_unaligned<TileVec>(at[l] + c);
     transpose(rows);
-    const int n = width - c < tile_lanes ? width - c : tile_lanes;
-    for (int i = 0; i < n; ++i) out[c + i] = rows[i];
+    USCONF_UNROLL
+    for (int i = 0; i < tile_lanes; ++i) out[c + i] = rows[i];
   }
   for (; c < width; ++c) out[c] = load_each(at, c);  // a few left: cheaper one by one
 }

@@ -14,7 +14,6 @@ void forward_tiles(const LaneTiles& g, const float* factor_floats, const float* 
   TileVec* saved = reinterpret_cast<TileVec*>(saved_floats);
   const int width = shape.width + 2;
   TileVec value[grid_size];
-  for (int i = 0; i < shape.ring_size; ++i) value[shape.ring[i]] = TileVec{};
   for (int y = 0; y < shape.height; ++y) {
     const float* at[tile_lanes];
     for (int l = 0; l < tile_lanes; ++l) {
@@ -23,6 +22,7 @@ void forward_tiles(const LaneTiles& g, const float* factor_floats, const float* 
     }
     load_row(at, shape.width, value + (y + 1) * width + 1);
   }
+  for (int i = 0; i < shape.ring_size; ++i) value[shape.ring[i]] = TileVec{};
   for (int i = 0; i < shape.front_count; ++i) {
     const TileFront& t = shape.fronts[i];
     const TileVec* row = factor + t.factor;
