@@ -117,10 +117,10 @@ def in_markdown(found: dict[str, Any], names: list[str], flops: dict[int, float]
     return "\n".join(lines)
 
 
-def put_into(page: Path, text: str) -> None:
+def put_into(page: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """Replace what stands between the markers of a page."""
     old = page.read_text(encoding="utf-8")
-    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     if len(pattern.findall(old)) != 1:
-        raise ValueError(f"{page} must hold the markers once: {BEGIN} ... {END}")
-    page.write_text(pattern.sub(lambda _: f"{BEGIN}\n{text}\n{END}", old), encoding="utf-8")
+        raise ValueError(f"{page} must hold the markers once: {begin} ... {end}")
+    page.write_text(pattern.sub(lambda _: f"{begin}\n{text}\n{end}", old), encoding="utf-8")

@@ -6,6 +6,7 @@
 #include <link.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstring>
@@ -20,6 +21,7 @@ namespace {
 // What compilers call for `#pragma omp parallel`; LLVM's and Intel's runtimes have it as well.
 struct OpenMp {
   void (*parallel)(void (*)(void*), void*, unsigned threads, unsigned flags);
+  int (*most)();  // threads of a region that does not say how many
   int (*index)();
   int (*size)();
   pid_t owner;
@@ -49,9 +51,10 @@ const OpenMp* runtime_of(const char* library) {
   OpenMp found{};
   found.owner = getpid();
   *reinterpret_cast<void**>(&found.parallel) = dlsym(handle, "GOMP_parallel");
+  *reinterpret_cast<void**>(&found.most) = dlsym(handle, "omp_get_max_threads");
   *reinterpret_cast<void**>(&found.index) = dlsym(handle, "omp_get_thread_num");
   *reinterpret_cast<void**>(&found.size) = dlsym(handle, "omp_get_num_threads");
-  if (found.parallel && found.index && found.size) return new OpenMp(found);
+  if (found.parallel && found.most && found.index && found.size) return new OpenMp(found);
   dlclose(handle);
   return nullptr;
 }
@@ -96,20 +99,24 @@ struct Region {
   const OpenMp* runtime;
   void (*body)(void*, int, int);
   void* context;
+  int wanted;
 };
 
 void enter(void* given) {
   const Region& r = *static_cast<const Region*>(given);
-  r.body(r.context, r.runtime->index(), r.runtime->size());
+  const int index = r.runtime->index(), size = std::min(r.wanted, r.runtime->size());
+  if (index < size) r.body(r.context, index, size);
 }
 
 }  // namespace
 
 bool run_on_borrowed(int size, void (*region)(void*, int, int), void* context) {
   const OpenMp* runtime = find();
-  if (!runtime || runtime->owner != getpid()) return false;
-  Region r{runtime, region, context};
-  runtime->parallel(enter, &r, static_cast<unsigned>(size), 0);
+  if (!runtime || runtime->owner != getpid() || runtime->most() == 1) return false;
+  Region r{runtime, region, context, size};
+  // As many as torch's own regions have, and those that are not wanted leave at once: a runtime
+  // ends threads when a region has fewer, and starts them again for the next one.
+  runtime->parallel(enter, &r, 0, 0);
   return true;
 }
 

@@ -86,7 +86,8 @@ def set_num_threads(threads: int) -> None:
     Parameters
     ----------
     threads : int
-        At least 1. The default is the number of cores this process may use.
+        At least 1. The default is the number of cores this process may use. Where torch is loaded
+        and has several threads, calls run on those, and get no more than there are.
 
     Raises
     ------
