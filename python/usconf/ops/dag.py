@@ -183,7 +183,7 @@ def _dag(
     f = frames if variant is None else arrays.unit(frames)
     if despeckle is not None:
         f = _ops.dag_smoothed(f, valid, despeckle, roi, dtype)
-    maps = _ops.dag_swept(
+    maps = _call_swept(
         f, valid, xi, alpha, var, power, reference, *soft, half_width, variant, dtype,
         despeckle is None,
     )  # fmt: skip
@@ -308,7 +308,7 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _differentiate(ctx: Any, d_map: Tensor) -> tuple[Any, ...]:
     *inputs, map = ctx.saved_tensors
     wanted = ctx.needs_input_grad
-    d_image, d_parameters = _ops.dag_backward(
+    d_image, d_parameters = _call_backward(
         *inputs, *ctx.rule, map, d_map, wanted[0], any(wanted[2:6])
     )
     parameters = [
@@ -336,6 +336,8 @@ for _name, _real, _fake in (
     for _device in ("CPU", "CUDA"):
         _library.impl(_name, _real, _device)
     torch.library.register_fake(f"usconf::{_name}", _fake, lib=_library)
-differentiation.register(_library, "dag_swept", _differentiate, setup_context=_remember)
+_call_swept = differentiation.register(
+    _library, "dag_swept", _differentiate, setup_context=_remember, real=_swept
+)
 differentiation.register(_library, "dag_smoothed", refuse)
-differentiation.register(_library, "dag_backward", _refuse)
+_call_backward = differentiation.register(_library, "dag_backward", _refuse, real=_backward)

@@ -1,4 +1,4 @@
-"""How an operator gets its backward pass.
+"""How an operator gets its backward pass, and how this package calls it.
 
 What `torch.library.register_autograd` does, without the 80 us that it takes for each call: it walks
 through the schema for arguments that were left out. Here that is done once.
@@ -16,18 +16,46 @@ def _nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     del ctx, inputs, output
 
 
+def _ask(name: str) -> Callable[[], Any]:
+    """A question to torch; one that this version does not know is answered with yes."""
+    found: Callable[[], Any] = getattr(torch._C, name, lambda: True)
+    return found
+
+
+# Who sees operators pass: modes, transforms, torch.jit.trace.
+_modes = _ask("_len_torch_dispatch_stack"), _ask("_len_torch_function_stack")
+_transforms = _ask("_are_functorch_transforms_active")
+_trace = _ask("_get_tracing_state")
+_profiler = getattr(torch.autograd, "_profiler_enabled", lambda: True)
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def _watched(inputs: tuple[Any, ...]) -> bool:
+    """Whether anybody would miss the operator: tracers, modes, profilers, types of tensors."""
+    if torch.compiler.is_compiling():
+        return True
+    if _modes[0]() or _modes[1]() or _transforms() or _trace() or _profiler():
+        return True
+    # A list: torch.compile traces no generators here.
+    return any([isinstance(x, torch.Tensor) and type(x) not in _PLAIN for x in inputs])
+
+
 def register(
     library: torch.library.Library,
     name: str,
     backward: Callable[..., Any],
     *,
     setup_context: Callable[[Any, tuple[Any, ...], Any], None] = _nothing,
-) -> None:
-    """Make ``usconf::name`` differentiable.
+    real: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
+    """Make ``usconf::name`` differentiable; the operator, for calls from this package.
 
     backward(ctx, *gradients) gives a gradient or None for each argument of the schema; it reads
     what setup_context(ctx, inputs, output) left. Arguments are positional; tensors stand alone, not
     in lists.
+
+    real: the operator's implementation on all devices. Calls go to it directly, past the
+    dispatcher, unless somebody watches; they give all arguments of the schema.
     """
     operator = getattr(torch.ops.usconf, name).default
     arguments = operator._schema.arguments
@@ -60,3 +88,34 @@ def register(
 
     Differentiable.__name__ = Differentiable.__qualname__ = f"{name}_backward"
     library.impl(name, dispatched, "Autograd", with_keyset=True)
+    return operator if real is None else _directly(operator, real, backward, setup_context)
+
+
+def _directly(
+    operator: Callable[..., Any],
+    real: Callable[..., Any],
+    backward: Callable[..., Any],
+    setup_context: Callable[[Any, tuple[Any, ...], Any], None],
+) -> Callable[..., Any]:
+    class Direct(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *inputs: Any) -> Any:
+            output = real(*inputs)
+            setup_context(ctx, inputs, output)
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Any) -> Any:
+            return backward(ctx, *gradients)
+
+    # Without what Function.apply does for transforms, of which there are none.
+    apply = super(torch.autograd.Function, Direct).apply  # type: ignore[misc]
+
+    def call(*inputs: Any) -> Any:
+        if _watched(inputs):
+            return operator(*inputs)
+        if torch.is_grad_enabled() and torch._C._any_requires_grad(*inputs):
+            return apply(*inputs)
+        return real(*inputs)
+
+    return call

@@ -104,9 +104,9 @@ def pgm_loss(
         mask,
     )  # fmt: skip
     if reduction == "none":
-        return _ops.pgm_map(*stacks, *given, False).reshape(confidence.shape)
+        return _call_map(*stacks, *given, False).reshape(confidence.shape)
     wants = torch.is_grad_enabled() and confidence.requires_grad
-    return _ops.pgm_loss(*stacks, *given, reduction == "mean", wants)[0]
+    return _call_loss(*stacks, *given, reduction == "mean", wants)[0]
 
 
 def pgm_loss_with_parts(
@@ -169,7 +169,7 @@ def pgm_loss_with_parts(
     )  # fmt: skip
     mean = reduction == "mean"
     wants = torch.is_grad_enabled() and confidence.requires_grad
-    loss, sums, _ = _ops.pgm_loss(*stacks, *given, mean, wants)
+    loss, sums, _ = _call_loss(*stacks, *given, mean, wants)
     found = sums[:3] / sums[3].clamp(min=1) if mean else sums[:3]
     return loss, dict(zip(PARTS, found.unbind(), strict=True))
 
@@ -213,7 +213,7 @@ def pgm_parts(confidence: Tensor, labels: Tensor, **given: Any) -> dict[str, Ten
     }  # fmt: skip
     values |= {name: value for name, value in given.items() if name != "reduction"}
     *stacks, numbers = _prepared(confidence, labels, **values)
-    maps = _ops.pgm_map(*stacks, *numbers, True)
+    maps = _call_map(*stacks, *numbers, True)
     return {name: maps[index].reshape(confidence.shape) for index, name in enumerate(PARTS)}
 
 
@@ -400,7 +400,11 @@ for _name, _real, _fake in (
     for _device in ("CPU", "CUDA"):
         _library.impl(_name, _real, _device)
     torch.library.register_fake(f"usconf::{_name}", _fake, lib=_library)
-differentiation.register(_library, "pgm_loss", _differentiate_loss, setup_context=_remember_loss)
-differentiation.register(_library, "pgm_map", _differentiate_map, setup_context=_remember_map)
+_call_loss = differentiation.register(
+    _library, "pgm_loss", _differentiate_loss, setup_context=_remember_loss, real=_loss
+)
+_call_map = differentiation.register(
+    _library, "pgm_map", _differentiate_map, setup_context=_remember_map, real=_map
+)
 for _name in ("pgm_loss_backward", "pgm_map_backward"):
     differentiation.register(_library, _name, _refuse)

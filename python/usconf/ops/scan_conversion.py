@@ -8,7 +8,7 @@ through them, and return the image and its mask. Each is linear: its backward is
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -30,7 +30,7 @@ from ..scan_conversion import (
 from . import differentiation
 
 _library = torch.library.Library("usconf", "FRAGMENT")
-_ops = torch.ops.usconf
+_call: dict[str, Callable[..., Any]] = {}  # operator by name
 
 _GEOMETRY = "int kind, float[] geometry"
 _BEAM = "SymInt samples, SymInt lines, bool nearest=False"
@@ -84,7 +84,7 @@ def to_beam(
     _check(image, "image")
     found = _convert(convert, geometry, image.shape[-2:], shape)
     return Resampled(
-        *_ops.to_beam(image, found.kind, found.values, found.samples, found.lines, nearest)
+        *_call["to_beam"](image, found.kind, found.values, found.samples, found.lines, nearest)
     )
 
 
@@ -128,7 +128,7 @@ def to_scan(
     _check(beam, "beam")
     found = _convert(convert_to_scan, geometry, beam.shape[-2:], shape)
     return Resampled(
-        *_ops.to_scan(beam, found.kind, found.values, found.height, found.width, nearest)
+        *_call["to_scan"](beam, found.kind, found.values, found.height, found.width, nearest)
     )
 
 
@@ -257,19 +257,19 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _by_to_beam(ctx: Any, d_beam: Tensor, d_mask: Any) -> tuple[Any, ...]:
-    return _ops.to_beam_transpose(d_beam, *ctx.call), *[None] * 5
+    return _call["to_beam_transpose"](d_beam, *ctx.call), *[None] * 5
 
 
 def _by_to_beam_transpose(ctx: Any, d_image: Tensor) -> tuple[Any, ...]:
-    return _ops.to_beam(d_image, *ctx.call)[0], *[None] * 5
+    return _call["to_beam"](d_image, *ctx.call)[0], *[None] * 5
 
 
 def _by_to_scan(ctx: Any, d_scan: Tensor, d_mask: Any) -> tuple[Any, ...]:
-    return _ops.to_scan_transpose(d_scan, *ctx.call), *[None] * 5
+    return _call["to_scan_transpose"](d_scan, *ctx.call), *[None] * 5
 
 
 def _by_to_scan_transpose(ctx: Any, d_beam: Tensor) -> tuple[Any, ...]:
-    return _ops.to_scan(d_beam, *ctx.call)[0], *[None] * 5
+    return _call["to_scan"](d_beam, *ctx.call)[0], *[None] * 5
 
 
 for _name, _real, _shapes, _backward in (
@@ -281,4 +281,6 @@ for _name, _real, _shapes, _backward in (
     for _device in ("CPU", "CUDA"):
         _library.impl(_name, _real, _device)
     torch.library.register_fake(f"usconf::{_name}", _shapes, lib=_library)
-    differentiation.register(_library, _name, _backward, setup_context=_remember)
+    _call[_name] = differentiation.register(
+        _library, _name, _backward, setup_context=_remember, real=_real
+    )
