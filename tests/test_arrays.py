@@ -333,6 +333,29 @@ def test_cupy_arrays_give_cupy_arrays(image, cupy, parameters):
     assert (3, 77) in cupy.seen
 
 
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [("random_walk", {}), ("dag", {"despeckle": None})],
+)
+def test_nobody_waits_for_a_gpu(image, cupy, monkeypatch, method, parameters):
+    """Where all pixels are valid, no value is asked for: a call only queues its kernels."""
+
+    def asked(*_):
+        raise AssertionError("the host asks for values on the device")
+
+    given = image.astype(np.float32)
+    expected = getattr(usconf, method)(given, **parameters)
+    for name in ("__bool__", "__float__", "__int__", "get", "item", "tolist"):
+        monkeypatch.setattr(cupy.ndarray, name, asked, raising=False)
+    # NumPy's reductions to a number give no array, whose questions could be refused.
+    for name in ("all", "any", "isfinite", "amin", "amax"):
+        monkeypatch.setattr(cupy, name, asked, raising=False)
+    for name in ("all", "any", "min", "max", "sum"):
+        monkeypatch.setattr(cupy.ndarray, name, asked, raising=False)
+    ours = getattr(usconf, method)(given.view(cupy.ndarray), **parameters)
+    np.testing.assert_array_equal(np.asarray(ours), expected)
+
+
 # Memory
 
 

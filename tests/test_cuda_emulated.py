@@ -329,6 +329,19 @@ def test_the_iterative_solver_is_refused(emulated):
         walk.map()
 
 
+@pytest.mark.parametrize("wrong", [np.nan, -np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [(0, 3), (11, 7), (22, 18)])
+@pytest.mark.parametrize("scalar", ["float32", "float16"])
+def test_what_is_no_number_is_seen_in_the_map(emulated, rng, wrong, place, scalar):
+    """To look for it on the host would make every call wait."""
+    images = speckle(rng, 3, 23, 19).astype(scalar)
+    whole = Walk(emulated, images).map()
+    images[(1, *place)] = wrong
+    found = Walk(emulated, images).map()
+    assert np.isnan(found[1]).all()
+    np.testing.assert_array_equal(found[::2], whole[::2])
+
+
 @pytest.mark.slow
 def test_a_picture_of_usual_size(emulated, rng):
     images = speckle(rng, 1, 256, 230).astype(np.float32)

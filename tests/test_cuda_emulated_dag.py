@@ -267,6 +267,20 @@ def test_outputs_that_are_not_wanted(emulated, rng):
         assert parameters is None or np.array_equal(numbers, parameters)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, -np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [(0, 3), (11, 7), (22, 36)])
+@pytest.mark.parametrize("published", [False, True])
+def test_what_is_no_number_is_seen_in_the_map(emulated, rng, wrong, place, published):
+    """To look for it on the host would make every call wait."""
+    image = frames(rng, 3, 23, 37) / 255
+    given = {"variant": "hung2021", "scaled": True} if published else {}
+    whole = Case(image, **given).map(emulated, "float32")
+    image[(1, *place)] = wrong
+    found = Case(image, **given).map(emulated, "float32")
+    assert np.isnan(found[1, 1:]).all()
+    np.testing.assert_array_equal(found[::2], whole[::2])
+
+
 def test_no_frames_and_little_memory(emulated, rng):
     nothing = Case(np.zeros((0, 9, 30), np.float32))
     map_ = nothing.map(emulated, "float32")

@@ -3,6 +3,8 @@
 // Row means: a warp per row and frame, seven slots at a time in registers. 512 x 512 has 5.5
 // million edges, each a load of the first cache and two additions: below 2 us on 132
 // multiprocessors, where the sweep behind it takes a hundred times that.
+#include <cmath>
+
 #include "dag.h"
 
 namespace usconf::cuda {
@@ -20,13 +22,14 @@ __global__ void law_kernel(DagScene<T> s, bool normalise, const Range* __restric
     FrameLaw law{1.0, dag_epsilon, 0.0, ranges[frame]};
     const double width = law.range.high - law.range.low;
     if (normalise) {
-      if (width > 0) {
+      if (width > 0 && width < INFINITY) {
         int power;
         frexp(width, &power);
         law.unit = ldexp(1.0, 1 - power);
       }
       law.floor = dag_epsilon * (width + range_epsilon) * law.unit;
     }
+    if (!(width < INFINITY)) law.unit = NAN;  // a pixel is NaN or infinite: so is all below row 0
     s.law[frame] = law;
   }
 }

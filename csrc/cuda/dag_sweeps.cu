@@ -71,7 +71,8 @@ __global__ void __launch_bounds__(strip_threads, 1)
     if (!plain && value >= 0) value = min(value, static_cast<T>(s.clamp_of(frame, row)));
     if (part.owns(c)) {
       const T scale = plain || raw ? T(1) : static_cast<T>(s.output_scale(frame, row, c));
-      map.put(frame * s.pixels() + s.at(row, c), value >= 0 ? value * scale : T(0));
+      // f - f: NaN with a unit that is, which the clamps of the recurrence would hide.
+      map.put(frame * s.pixels() + s.at(row, c), value < 0 ? T(0) : value * scale + (f - f));
       if (last) after[static_cast<long long>(frame) * s.width + c] = value;
     }
     return Node<T>{f, value};

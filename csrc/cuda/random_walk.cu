@@ -229,8 +229,8 @@ RandomWalkReport random_walk(const RandomWalkProblem& p, const RandomWalkOptions
       batch.eliminate();
       batch.solve(nullptr, steps);
     }
-    write_map(batch.scene, batch.arrays.x, static_cast<char*>(map) + first * map_bytes,
-              o.double_map, queue);
+    write_map(batch.scene, batch.arrays.facts, batch.arrays.x,
+              static_cast<char*>(map) + first * map_bytes, o.double_map, queue);
   }
   if (!plan) return {0, 0.0};
   // The last correction stays on the device: reading it would make every call wait.

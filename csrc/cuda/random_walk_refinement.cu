@@ -1,4 +1,6 @@
 // Refinement in flux form: x in double, residuals as sums of flows, no diagonal anywhere.
+#include <cmath>
+
 #include "random_walk_stages.h"
 
 namespace usconf::cuda {
@@ -51,7 +53,9 @@ __global__ void gather_upstream_kernel(Scene s, const void* d_map, bool is_doubl
   right[frame * s.unknowns() + static_cast<long long>(row) * s.width + column] = g;
 }
 
-__global__ void write_map_kernel(Scene s, const double* x, void* map, bool is_double) {
+// NaN where the frame's range is none: a pixel is NaN or infinite.
+__global__ void write_map_kernel(Scene s, const FrameFacts* facts, const double* x, void* map,
+                                 bool is_double) {
   const int frame = blockIdx.z, row = blockIdx.y;
   const int column = blockIdx.x * blockDim.x + threadIdx.x;
   if (column >= s.width) return;
@@ -61,6 +65,7 @@ __global__ void write_map_kernel(Scene s, const double* x, void* map, bool is_do
     v = x[frame * s.unknowns() + static_cast<long long>(row - s.top) * s.width + column];
     v = v < 0 ? 0 : v > 1 ? 1 : v;  // rounding may leave the maximum principle by 2e-7
   }
+  if (!(facts[frame].high - facts[frame].low < INFINITY)) v = NAN;
   const long long to = frame * s.pixels() + static_cast<long long>(row) * s.width + column;
   if (is_double)
     static_cast<double*>(map)[to] = v;
@@ -94,9 +99,10 @@ void gather_upstream(const Scene& s, const void* d_map, bool is_double, double* 
   check_launch("reading the upstream gradient");
 }
 
-void write_map(const Scene& s, const double* x, void* map, bool is_double, cudaStream_t stream) {
+void write_map(const Scene& s, const FrameFacts* facts, const double* x, void* map, bool is_double,
+               cudaStream_t stream) {
   const dim3 grid(blocks_of(s.width), s.height, s.frames);
-  USCONF_LAUNCH(write_map_kernel, grid, threads, 0, stream, s, x, map, is_double);
+  USCONF_LAUNCH(write_map_kernel, grid, threads, 0, stream, s, facts, x, map, is_double);
   check_launch("writing the map");
 }
 

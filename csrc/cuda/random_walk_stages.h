@@ -130,7 +130,8 @@ void flux_residual(Weights<float> weights, const Weights<double>* exact, const d
 void gather_upstream(const Scene& scene, const void* d_map, bool is_double, double* right,
                      cudaStream_t stream);
 // The map: x at the unknowns, seeds and outside pixels as labelled.
-void write_map(const Scene& scene, const double* x, void* map, bool is_double, cudaStream_t stream);
+void write_map(const Scene& scene, const FrameFacts* facts, const double* x, void* map,
+               bool is_double, cudaStream_t stream);
 
 // The chain from dLoss/dw to the image and the parameters (spec of edge_derivative). adjoint: plane
 // of the rectangle; partial: gradient_partials(scene) numbers; d_intensity (frames, height, width).

@@ -328,6 +328,11 @@ def place(array: Any) -> tuple[int, int]:
     return array.device.index, stream.cuda_stream
 
 
+def on_device(array: Any) -> bool:
+    """Whether a look at the values would make the host wait for a GPU."""
+    return kind(array) == "cupy" or (kind(array) == "torch" and array.device.type == "cuda")
+
+
 def free_on_device(array: Any) -> int:
     """Bytes still free on the GPU that holds the array."""
     if kind(array) == "cupy":

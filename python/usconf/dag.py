@@ -6,7 +6,7 @@ import math
 import numbers
 from typing import Any
 
-from . import arrays, hung2021, margins, seeds
+from . import arrays, hung2021, seeds
 from .despeckle import region, rule, smooth
 from .random_walk import check_choices, number
 from .sweep import VARIANTS, Parameters, Sweep
@@ -253,7 +253,8 @@ def dag(
     ValueError
         If a shape is ambiguous, a parameter out of range, a word unknown, a plane of another shape,
         `roi` outside of the image or without speckle, arguments exclude each other, or NaN or Inf
-        met with nan="raise".
+        met with nan="raise". On a GPU these are not looked for without a mask and despeckling,
+        since the host would have to wait: the frame's map is NaN below its first row.
     ImportError
         If despeckle is "hung2021" and SimpleITK is not installed.
 
@@ -311,9 +312,7 @@ def dag(
     region(roi, *frames.shape[1:])
 
     def mapped(picture: Any, name: str, **more: Any) -> Any:
-        valid = seeds.valid_pixels(picture, mask, nan, name)
-        if valid is None:
-            margins.warn_of_margins(picture)
+        valid = seeds.admitted(picture, mask, nan, name, look=despeckle is not None)
         # The corrected recurrence scales every frame by itself.
         f = picture if variant is None else arrays.unit(picture)
         if despeckle is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import arrays, margins, seeds
+from . import arrays, seeds
 from .random_walk import check_choices
 from .weights.storage import check_grid, read
 
@@ -112,9 +112,7 @@ def learned(
         grid = own
     else:
         grid = given or (min(own[0], trained[0]), min(own[1], trained[1]))
-    valid = seeds.valid_pixels(frames, mask, nan)
-    if valid is None:
-        margins.warn_of_margins(frames)
+    valid = seeds.admitted(frames, mask, nan)
     working = "float64" if "float64" in (dtype, arrays.dtype_name(frames)) else "float32"
     pixels = arrays.cast(frames, working)
     if valid is not None:

@@ -7,7 +7,7 @@ import math
 import numbers
 from typing import Any, NamedTuple
 
-from . import arrays, margins, memory, seeds
+from . import arrays, memory, seeds
 from .walk import SOLVERS, VARIANTS, Walk
 
 
@@ -113,9 +113,7 @@ def enter(image: Any, mask: Any, sink: str, sink_mask: Any, axes: str | None, dt
 
 def inspect(walk: Walk, mask: Any, sink_mask: Any, mode: str, nan: str) -> Walk:
     """Check the pixels and place the seeds; mode RF: replace the pixels by their envelope."""
-    valid = seeds.valid_pixels(walk.image, mask, nan)
-    if mode == "B" and valid is None:
-        margins.warn_of_margins(walk.image)
+    valid = seeds.admitted(walk.image, mask, nan, warn=mode == "B")
     labels = seeds.plant(walk.image, valid, walk.sink, sink_mask, mode)
     if mode == "RF":
         scaled = seeds.intensity(walk.image, valid, mode)
@@ -209,7 +207,8 @@ def random_walk(
         If an argument is of another type; complex images, unsupported dtypes.
     ValueError
         If a shape is ambiguous, a parameter negative, a word unknown, a mask of another shape,
-        the image empty (no rows or columns), or NaN or Inf met with nan="raise".
+        the image empty (no rows or columns), or NaN or Inf met with nan="raise". On a GPU these are
+        not looked for without a mask, since the host would have to wait: the frame's map is NaN.
     MemoryError
         If the solver does not fit into `memory_limit`, before anything large is allocated.
     RuntimeError

@@ -14,12 +14,29 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from . import arrays
+from . import arrays, margins
 from .envelope import magnitude
 
 FREE, SOURCE, SINK, OUTSIDE = range(4)  # csrc/kernels.h
 
 EPSILON = 2.0**-52  # step 1, as MATLAB's eps
+
+
+def admitted(
+    image: Any, mask: Any, nan: str, name: str = "image", *, look: bool = False, warn: bool = True
+) -> Any:
+    """`valid_pixels`; where all are, a warning of margins.
+
+    Without mask, on a GPU, nothing is looked at: the host would have to wait for it. What is not
+    finite makes the map NaN there. look: what comes next would hide it, or waits anyhow.
+    """
+    if mask is None and nan == "raise" and not look and arrays.on_device(image):
+        return None
+    pixels = arrays.handy(image)
+    valid = valid_pixels(pixels, None if mask is None else arrays.handy(mask), nan, name)
+    if valid is None and warn:
+        margins.warn_of_margins(pixels)
+    return arrays.restored(valid, image) if valid is not None else None
 
 
 def valid_pixels(image: Any, mask: Any, nan: str, name: str = "image") -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import arrays, margins, seeds
+from .. import arrays, seeds
 from ..dag import (
     check_combination,
     check_depth,
@@ -204,19 +204,12 @@ def _valid_fake(image: Tensor, mask: Tensor | None, nan: str) -> Tensor:
     return torch.empty_like(mask)
 
 
-def _check(image: Tensor) -> None:
-    """What is checked where there is no mask."""
-    pixels = arrays.handy(image.detach())
-    seeds.check_finite(pixels, None)
-    margins.warn_of_margins(pixels)
-
-
 def _smoothed(
     image: Tensor, valid: Tensor | None, despeckle: str, roi: Sequence[int] | None,
     dtype: torch.dtype,
 ) -> Tensor:  # fmt: skip
     if valid is None:
-        _check(image)
+        seeds.admitted(image.detach(), None, "raise", look=True)
     edges = None if roi is None else tuple(roi)
     return smoothed(image.detach(), valid, despeckle, edges, str(dtype).removeprefix("torch."))
 
@@ -260,7 +253,7 @@ def _swept(
         image, valid, xi, alpha, var, power, reference, needle, artifact, half_width, variant, dtype
     )
     if raw and valid is None:
-        _check(image)
+        seeds.admitted(image.detach(), None, "raise")
     check_soft("needle", needle)
     check_soft("artifact", artifact)
     return sweep.solve()

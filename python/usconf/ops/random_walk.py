@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import arrays, margins, memory, seeds
+from .. import arrays, memory, seeds
 from ..random_walk import Preset, check_choices, check_sink_mask, number, resolve
 from ..walk import TRAILER, Walk
 from . import arguments, differentiation
@@ -150,9 +150,7 @@ def _seeds(
         arrays.handy(image.detach()),
         [None if plane is None else arrays.handy(plane) for plane in (sink_mask, mask)],
     )
-    valid = seeds.valid_pixels(pixels, planes[1], nan)
-    if mode == "B" and valid is None:
-        margins.warn_of_margins(pixels)
+    valid = seeds.admitted(pixels, planes[1], nan, warn=mode == "B")
     labels = seeds.plant(pixels, valid, sink, planes[0], mode)
     if labels is None:
         labels = seeds.first_and_last(pixels)
@@ -196,9 +194,7 @@ def _factored(
     walk = _walk(image, labels, alpha, beta, gamma, variant, sink, normalise, dtype).seeded(labels)
     chosen = walk.choose(solver, memory_limit)
     if labels is None:  # else they were made from checked pixels
-        pixels = arrays.handy(walk.image)
-        seeds.check_finite(pixels, None)
-        margins.warn_of_margins(pixels)
+        seeds.admitted(walk.image, None, "raise")
     maps, factor = walk.solve(chosen, keep and walk.keeps(chosen, memory_limit))
     if factor is None:
         factor = image.new_empty(1, dtype=torch.uint8)
