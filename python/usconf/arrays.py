@@ -134,9 +134,12 @@ class Layout(NamedTuple):
     @property
     def stack(self) -> tuple[int, int, int]:
         """(frames, height, width)"""
+        shape = self.shape
         *leading, height, width = self.order
+        if len(leading) == 1:
+            return shape[leading[0]], shape[height], shape[width]
         # A list: torch.compile traces no generators here.
-        return prod([self.shape[axis] for axis in leading]), self.shape[height], self.shape[width]
+        return prod([shape[axis] for axis in leading]), shape[height], shape[width]
 
     def frames(self, array: Any) -> Any:
         """The array as (frames, height, width); a view where strides allow."""
@@ -310,7 +313,7 @@ def pointer(array: Any) -> int:
     if kind(array) == "torch":
         return array.data_ptr()
     if kind(array) == "numpy":
-        return array.__array_interface__["data"][0]  # a third of the time of `ctypes`
+        return _core.address(array)
     return array.data.ptr
 
 

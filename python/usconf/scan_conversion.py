@@ -5,6 +5,7 @@ A geometry is whatever has `beam_grid` and `parameters` (see `geometry`): this m
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,6 +67,16 @@ def convert(geometry: Any, scan: Any, beam: Any) -> Conversion:
             f"{geometry if isinstance(geometry, (str, type)) else type(geometry).__name__!r}; "
             "fit one with usconf.fit_fan(image).geometry"
         )
+    plain = type(scan) is tuple and type(beam) is tuple and len(scan) == len(beam) == 2
+    return _kept(geometry, *scan, *beam) if plain else _converted(geometry, scan, beam)
+
+
+@functools.lru_cache(maxsize=64, typed=True)  # 2.0 is no size, but equals 2
+def _kept(geometry: Any, height: int, width: int, samples: int, lines: int) -> Conversion:
+    return _converted(geometry, (height, width), (samples, lines))
+
+
+def _converted(geometry: Any, scan: Any, beam: Any) -> Conversion:
     grid = geometry.beam_grid(scan, beam)
     kind, values = geometry.parameters(grid)
     return Conversion(kind, values, grid.n_samples, grid.n_lines, *scan)
