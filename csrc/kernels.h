@@ -161,8 +161,11 @@ struct PgmResult {
   bool parts;
 };
 
-#define USCONF_PGM_OPERATOR /* Value and derivative in one pass. */ \
-  void pgm(const PgmProblem&, const PgmResult&, void* stream);
+#define USCONF_PGM_OPERATOR /* Value and derivative in one pass. */                            \
+  void pgm(const PgmProblem&, const PgmResult&, void* stream);                                 \
+  /* gradient *= *scale, floats or, in_double, doubles; where it is 1 memory is left alone. */ \
+  void pgm_scale(void* gradient, bool in_double, long count, const void* scale, int threads,   \
+                 void* stream);
 
 struct UncertaintyProblem {
   const void* logits;  // (draws, images, classes, pixels) float or, in_double, double

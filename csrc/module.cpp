@@ -255,6 +255,12 @@ void pgm(Address confidence, bool in_double, bool logits, int frames, int height
   USCONF_DISPATCH(device, pgm, problem, result, pointer<void>(stream));
 }
 
+void pgm_scale(Address gradient, bool in_double, long count, Address scale, int threads, int device,
+               Address stream) {
+  USCONF_DISPATCH(device, pgm_scale, pointer<void>(gradient), in_double, count,
+                  pointer<const void>(scale), threads, pointer<void>(stream));
+}
+
 // Draws of logits; where the four maps go; noise on each, or 0.
 void uncertainty(Address logits, bool in_double, int draws, int images, int classes, long pixels,
                  int threads, int device, Address stream, Address result, Address noise,
@@ -323,6 +329,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("srad", &srad);
   m.def("median", &median);
   m.def("pgm", &pgm);
+  m.def("pgm_scale", &pgm_scale);
   m.def("uncertainty", &uncertainty);
   m.def("isa", &usconf::cpu::isa_name);
   m.def("isa_list", &usconf::cpu::isa_list);

@@ -70,6 +70,19 @@ def test_equals_oracle(rng, emulated, kind, logits, masked, weighted):
         np.testing.assert_allclose(divided, expected, rtol=0, atol=slack * scale)
 
 
+@pytest.mark.parametrize("kind", TOLERANCE)
+@pytest.mark.parametrize("by", [1.0, 0.25, -3.0, 0.0, np.nan])
+@pytest.mark.parametrize("count", [1, 255, 70_001])
+def test_a_gradient_is_scaled_in_place(rng, emulated, kind, by, count):
+    gradient = rng.standard_normal(count + 2).astype(kind)
+    expected = gradient.copy()
+    expected[1:-1] *= np.asarray(by, kind)
+    scale = np.full((), by, kind)
+    inside = address(gradient) + gradient.itemsize
+    emulated.pgm_scale(inside, kind == "float64", count, address(scale), 1, 0, 0)
+    np.testing.assert_array_equal(gradient, expected)
+
+
 def test_one_launch_whatever_is_wanted(rng, emulated):
     before = emulated.launches()
     call = Call(rng, (2, 40, 50), "float32").run(emulated)

@@ -90,7 +90,24 @@ void run_pgm(const PgmProblem& p, const PgmResult& result) {
       static_cast<T>((total.unary + total.vertical + total.horizontal) / by);
 }
 
+template <class T>
+void multiply(T* gradient, long count, T scale, int threads) {
+  if (scale == T(1)) return;
+  run(static_cast<int>(std::clamp<long>(count / pixels_a_thread, 1, std::max(threads, 1))),
+      [&](const Team& team) {
+        const auto share = team.share(count);
+        for (long i = share.begin; i < share.end; ++i) gradient[i] *= scale;
+      });
+}
+
 }  // namespace
+
+void pgm_scale(void* gradient, bool in_double, long count, const void* scale, int threads, void*) {
+  if (in_double)
+    multiply(static_cast<double*>(gradient), count, *static_cast<const double*>(scale), threads);
+  else
+    multiply(static_cast<float*>(gradient), count, *static_cast<const float*>(scale), threads);
+}
 
 void pgm(const PgmProblem& p, const PgmResult& result, void*) {
   p.in_double ? run_pgm<double>(p, result) : run_pgm<float>(p, result);

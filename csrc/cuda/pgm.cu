@@ -216,7 +216,30 @@ void run_pgm(const PgmProblem& p, const PgmResult& result, cudaStream_t stream) 
   check_launch("the annotation model's loss");
 }
 
+// The scale is read here: to read it on the host would make it wait.
+template <class T>
+__global__ void __launch_bounds__(threads)
+    scale_kernel(T* __restrict__ gradient, long long count, const T* __restrict__ scale) {
+  const T by = *scale;
+  if (by == T(1)) return;
+  for (long long i = own_item(); i < count; i += item_stride()) gradient[i] *= by;
+}
+
+template <class T>
+void run_scale(void* gradient, long count, const void* scale, cudaStream_t stream) {
+  USCONF_LAUNCH(scale_kernel<T>, blocks_over_items(count, threads), threads, 0, stream,
+                static_cast<T*>(gradient), count, static_cast<const T*>(scale));
+  check_launch("scaling the loss's gradient");
+}
+
 }  // namespace
+
+void pgm_scale(void* gradient, bool in_double, long count, const void* scale, int, void* stream) {
+  const auto queue = static_cast<cudaStream_t>(stream);
+  if (count == 0) return;
+  in_double ? run_scale<double>(gradient, count, scale, queue)
+            : run_scale<float>(gradient, count, scale, queue);
+}
 
 void pgm(const PgmProblem& p, const PgmResult& result, void* stream) {
   const auto queue = static_cast<cudaStream_t>(stream);

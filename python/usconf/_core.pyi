@@ -333,6 +333,18 @@ def pgm(
     vertical, horizontal) if `parts`.
     """
 
+def pgm_scale(
+    gradient: int,
+    in_double: bool,
+    count: int,
+    scale: int,
+    threads: int,
+    device: int,
+    stream: int,
+    /,
+) -> None:
+    """Multiply float32 or (in_double) float64 numbers by one in place, unless that is 1."""
+
 def uncertainty(
     logits: int,
     in_double: bool,

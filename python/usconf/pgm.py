@@ -164,6 +164,19 @@ def evaluate(
     )
 
 
+def scale_in_place(gradient: Any, scale: Any) -> None:
+    """gradient *= scale, 0-d of the same library and dtype, which a GPU reads by itself."""
+    count = math.prod(gradient.shape)
+    _core.pgm_scale(
+        arrays.pointer(gradient),
+        gradient.dtype.itemsize == 8,
+        count,
+        arrays.pointer(scale),
+        arrays.threads(gradient),
+        *arrays.place(gradient),
+    )
+
+
 def refuse_values(confidence: Any, labels: Any, from_logits: bool) -> None:
     """ValueError that counts and locates wrong labels, or wrong probabilities."""
     wrong = labels > 2

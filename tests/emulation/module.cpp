@@ -211,6 +211,14 @@ void pgm(std::uintptr_t confidence, bool in_double, bool logits, int frames, int
   cuda::pgm(p, result, at<void>(stream));
 }
 
+// The argument list of _core.pgm_scale.
+void pgm_scale(std::uintptr_t gradient, bool in_double, long count, std::uintptr_t scale,
+               int threads, int device, std::uintptr_t stream) {
+  const cuda::DeviceGuard guard(device);
+  cuda::pgm_scale(at<void>(gradient), in_double, count, at<const void>(scale), threads,
+                  at<void>(stream));
+}
+
 // The argument list of _core.uncertainty.
 void uncertainty(std::uintptr_t logits, bool in_double, int draws, int images, int classes,
                  long pixels, int threads, int device, std::uintptr_t stream, std::uintptr_t result,
@@ -242,6 +250,7 @@ PYBIND11_MODULE(_emulated, m) {
   m.def("srad", &srad);
   m.def("median", &median);
   m.def("pgm", &pgm);
+  m.def("pgm_scale", &pgm_scale);
   m.def("uncertainty", &uncertainty);
   m.def("clear_cache", &cuda::clear_cache);
   m.def("set_thread_order", [](int order) {

@@ -51,8 +51,8 @@ def register(
     """Make ``usconf::name`` differentiable; the operator, for calls from this package.
 
     backward(ctx, *gradients) gives a gradient or None for each argument of the schema; it reads
-    what setup_context(ctx, inputs, output) left. Arguments are positional; tensors stand alone, not
-    in lists.
+    what setup_context(ctx, inputs, output) left, and ctx.ours: outputs are in the hands of this
+    package alone. Arguments are positional; tensors stand alone, not in lists.
 
     real: the operator's implementation on all devices. Calls go to it directly, past the
     dispatcher, unless somebody watches; they give all arguments of the schema.
@@ -69,6 +69,7 @@ def register(
         def forward(ctx: Any, *given: Any) -> Any:
             *inputs, keyset = given
             output = below(keyset, *inputs)
+            ctx.ours = False
             setup_context(ctx, (*inputs, *defaults[len(inputs) :]), output)
             return output
 
@@ -101,6 +102,7 @@ def _directly(
         @staticmethod
         def forward(ctx: Any, *inputs: Any) -> Any:
             output = real(*inputs)
+            ctx.ours = True
             setup_context(ctx, inputs, output)
             return output
 

@@ -21,6 +21,7 @@ from ..pgm import (
     energy,
     evaluate,
     refuse_values,
+    scale_in_place,
     slope,
 )
 from . import arguments, differentiation
@@ -301,11 +302,15 @@ def _differentiate_loss(ctx: Any, d_loss: Tensor | None, *_: Any) -> tuple[Any, 
     confidence, gradient, sums = ctx.saved_tensors
     if by_operator:
         return _ops.pgm_loss_backward(confidence, gradient, sums, d_loss, ctx.divide), *[None] * 10
-    # loss.backward() has nothing to multiply with, and a graph that ends here can give its own.
-    done = not ctx.divide and d_loss.device.type == "cpu" and d_loss.item() == 1
-    if done and gradient.shape == confidence.shape and not _keeps_graph():
+    if ctx.ours and gradient.shape == confidence.shape and not _keeps_graph():
+        # A graph that ends here can give its own; loss.backward() has nothing to multiply with.
+        scale_in_place(gradient, _scale(gradient, sums, d_loss, ctx.divide))
         return gradient, *[None] * 10
     return _loss_backward(confidence, gradient, sums, d_loss, ctx.divide), *[None] * 10
+
+
+def _scale(gradient: Tensor, sums: Tensor, d_loss: Tensor, divide: bool) -> Tensor:
+    return (d_loss / sums[3].clamp(min=1)).to(gradient.dtype) if divide else d_loss
 
 
 def _keeps_graph() -> bool:
@@ -321,7 +326,7 @@ def _loss_backward(
             "wants_gradient must be True where a gradient is wanted, got False; "
             "call usconf.ops.pgm_loss"
         )
-    scale = d_loss / sums[3].clamp(min=1) if divide else d_loss
+    scale = _scale(gradient, sums, d_loss, divide)
     return torch.mul(gradient, scale, out=_recycled(gradient))
 
 
