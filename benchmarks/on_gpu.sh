@@ -43,6 +43,26 @@ build() {
     "$PYTHON" -c "import usconf; usconf.show_config()"
 }
 
+# One pytest for every two files, as many at once as there are cores. Exit status 5: no test of these
+# kinds is in them. Logs of those that fail come last, then how many tests passed in all.
+tests() {
+  mkdir -p "$logs/parts"
+  printf '%s\n' tests/test_*.py | xargs -P "${JOBS:-$(nproc)}" -n 2 bash -c '
+    log=$(mktemp "$logs/parts/XXXXXX")
+    OMP_NUM_THREADS=2 "$PYTHON" -m pytest -q -p no:cacheprovider -m "cuda or cupy or torch" "$@" >"$log" 2>&1
+    status=$?
+    [ $status = 5 ] && exit 0
+    [ $status = 0 ] || mv "$log" "$log.failed"
+    exit $status' pytest
+  local status=$?
+  for log in "$logs"/parts/*.failed; do [ -f "$log" ] && tail -n 25 "$log"; done
+  cat "$logs"/parts/* | awk '/ in [0-9.]+s/ {
+    for (i = 2; i <= NF; ++i)
+      if ($i ~ /^(passed|failed|skipped|errors?),?$/) { sub(",", "", $i); n[$i] += $(i - 1) }
+  } END { for (kind in n) printf "%d %s ", n[kind], kind; print "" }'
+  return $status
+}
+
 # All in one process, because torch takes longer to start than they take; its own allocator would
 # hide what is written behind the end of a tensor. The learned method is cuDNN's kernels alone.
 sanitize() {
@@ -68,14 +88,14 @@ measure() {
   return $status
 }
 export kernels="random_walk scan_conversion dag pgm uncertainty"
-export -f build sanitize measure
-export PYTHON ARCHITECTURES=${ARCHITECTURES:-native}
+export -f build tests sanitize measure
+export logs PYTHON ARCHITECTURES=${ARCHITECTURES:-native}
 
 export result=$OUT/$(date -u +%Y-%m-%d)
 for word in ${*:-build tests sanitize time}; do
   case $word in
     build) stage build 190 bash -c build ;;
-    tests) stage tests 145 "$PYTHON" -m pytest -q -p no:cacheprovider -m "cuda or cupy or torch" ;;
+    tests) stage tests 145 bash -c tests ;;
     sanitize) stage sanitize 130 bash -c sanitize ;;
     time) stage time 130 bash -c measure ;;
     *) echo "stages: build tests sanitize time, got $word" >&2; exit 2 ;;
