@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "cpu/borrowed_threads.h"
 #include "cpu/isa.h"
 #include "cpu/memory.h"
 #include "cpu/threads.h"
@@ -337,6 +338,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("threads", &usconf::cpu::threads);
   m.def("default_threads", &usconf::cpu::default_threads);
   m.def("set_threads", &usconf::cpu::set_threads);
+  m.def("borrow_threads", &usconf::cpu::borrow_threads);
   m.def("clear_cache", &clear_cache);
   m.def("cuda", &cuda);
 }

@@ -250,6 +250,7 @@ import os
 import numpy as np
 import torch
 import usconf
+import usconf.ops
 
 def threads():
     return len(os.listdir("/proc/self/task"))
@@ -286,6 +287,7 @@ if child == 0:
     signal.alarm(30)  # a child that hangs would spin for ever
     import numpy as np
     import usconf
+    import usconf.ops
 
     usconf.set_num_threads(2)
     usconf.random_walk(np.random.default_rng(0).random((300, 200), np.float32))
@@ -299,6 +301,35 @@ print(os.waitpid(child, 0)[1])
 def test_a_child_borrows_nothing():
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FIRST_IN_CHILD],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert run.stdout == "0\n", run.stderr
+
+
+NUMPY_ONLY = """
+import os, signal
+import numpy as np
+import torch
+import usconf
+
+torch.set_num_threads(2)
+usconf.set_num_threads(2)
+usconf.random_walk(np.random.default_rng(0).random((300, 200), np.float32))
+child = os.fork()
+if child == 0:
+    signal.alarm(30)
+    torch.ones(1 << 22).mul(2).sum()
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.torch
+@HAS_FORK
+def test_maps_of_arrays_leave_torch_usable_in_children():
+    """Torch's threads are started by those who use torch: its operators hang in their children."""
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", NUMPY_ONLY],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert run.stdout == "0\n", run.stderr

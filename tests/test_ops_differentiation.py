@@ -89,3 +89,25 @@ def test_gradients_go_on_to_what_came_before(name, call, image):
     other = (image * 0.5).requires_grad_()
     (wanted,) = torch.autograd.grad(call(other).sum(), other)
     assert torch.equal(found, 0.5 * wanted)
+
+
+@pytest.mark.parametrize(("name", "call"), TENSORS)
+def test_lazy_signs_are_resolved(name, call, image):
+    """Conjugates leave a minus that no memory holds."""
+    lazy = torch.complex(torch.zeros_like(image), -image).conj().imag
+    assert lazy.is_neg()
+    assert torch.equal(call(lazy), call(image))
+    assert torch.equal(call(torch._neg_view(-image)), call(image))
+
+
+def test_a_lazy_sign_from_above(image):
+    def gradient(**kept):
+        leaf = image.clone().requires_grad_()
+        loss = CALLS["pgm_loss"](leaf)
+        (torch.complex(torch.zeros(()), loss).conj() * 1).imag.backward(**kept)
+        return leaf.grad
+
+    leaf = image.clone().requires_grad_()
+    CALLS["pgm_loss"](leaf).backward()
+    assert torch.equal(gradient(), -leaf.grad)
+    assert torch.equal(gradient(retain_graph=True), -leaf.grad)

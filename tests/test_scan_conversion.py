@@ -355,3 +355,24 @@ def test_tensors_give_tensors(rng, direction, dtype, interpolation):
     np.testing.assert_array_equal(ours.mask.numpy(), wanted.mask)
     exact = torch.from_numpy(wanted.image).to(tensor.dtype)
     assert ours.image.shape == exact.shape and torch.equal(ours.image, exact)
+
+
+class Changing:
+    """A geometry of somebody's own: two words of one that is known, and it may change."""
+
+    def __init__(self, known):
+        self.known = known
+
+    def beam_grid(self, *shapes):
+        return self.known.beam_grid(*shapes)
+
+    def parameters(self, grid):
+        return self.known.parameters(grid)
+
+
+def test_a_geometry_that_changes_is_not_remembered(rng):
+    fans = [usconf.Sector((20, -10), 15, 50, -0.4, 0.4), usconf.Sector((18, -9), 14, 45, -0.3, 0.4)]
+    image, own = rng.random((40, 41)), Changing(None)
+    for own.known in fans:
+        ours = usconf.to_beam(image, own, (30, 20)).image
+        np.testing.assert_array_equal(ours, usconf.to_beam(image, own.known, (30, 20)).image)

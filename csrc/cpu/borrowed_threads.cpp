@@ -76,6 +76,7 @@ struct Objects {
   }
 };
 
+std::atomic<bool> allowed{false};
 std::atomic<const OpenMp*> known{nullptr};
 std::atomic<unsigned long long> searched{0};  // with so many objects loaded
 ForkMutex mutex;
@@ -110,8 +111,10 @@ void enter(void* given) {
 
 }  // namespace
 
+void borrow_threads() { allowed.store(true, std::memory_order_relaxed); }
+
 bool run_on_borrowed(int size, void (*region)(void*, int, int), void* context) {
-  const OpenMp* runtime = find();
+  const OpenMp* runtime = allowed.load(std::memory_order_relaxed) ? find() : nullptr;
   if (!runtime || runtime->owner != getpid() || runtime->most() == 1) return false;
   Region r{runtime, region, context, size};
   // As many as torch's own regions have, and those that are not wanted leave at once: a runtime
@@ -126,6 +129,7 @@ bool run_on_borrowed(int size, void (*region)(void*, int, int), void* context) {
 
 namespace usconf::cpu {
 
+void borrow_threads() {}
 bool run_on_borrowed(int, void (*)(void*, int, int), void*) { return false; }
 
 }  // namespace usconf::cpu

@@ -346,4 +346,9 @@ def free_on_device(array: Any) -> int:
 
 def threads(array: Any) -> int:
     """Threads a call may take: torch's setting for its tensors, else usconf's own."""
-    return namespace(array).get_num_threads() if kind(array) == "torch" else _core.threads()
+    torch = sys.modules.get("torch")
+    # Asked in every Python thread: torch tells it to its OpenMP runtime then, whose threads the
+    # core may be running on. None: torch is being imported.
+    ask = getattr(torch, "get_num_threads", None)
+    of_torch = ask() if ask is not None else 0
+    return of_torch if kind(array) == "torch" else _core.threads()

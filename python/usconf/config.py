@@ -86,8 +86,8 @@ def set_num_threads(threads: int) -> None:
     Parameters
     ----------
     threads : int
-        At least 1. The default is the number of cores this process may use. Where torch is loaded
-        and has several threads, calls run on those, and get no more than there are.
+        At least 1. The default is the number of cores this process may use. Once a tensor was
+        passed and torch has several threads, calls run on those, and get no more than there are.
 
     Raises
     ------

@@ -67,11 +67,20 @@ def convert(geometry: Any, scan: Any, beam: Any) -> Conversion:
             f"{geometry if isinstance(geometry, (str, type)) else type(geometry).__name__!r}; "
             "fit one with usconf.fit_fan(image).geometry"
         )
-    plain = type(scan) is tuple and type(beam) is tuple and len(scan) == len(beam) == 2
-    return _kept(geometry, *scan, *beam) if plain else _converted(geometry, scan, beam)
+    if _is_frozen(geometry) and type(scan) is tuple and type(beam) is tuple:
+        sizes = (*scan, *beam)
+        if len(scan) == len(beam) == 2 and all(type(size) is int for size in sizes):
+            return _kept(geometry, *sizes)
+    return _converted(geometry, scan, beam)
 
 
-@functools.lru_cache(maxsize=64, typed=True)  # 2.0 is no size, but equals 2
+def _is_frozen(geometry: Any) -> bool:
+    """Whether it can be kept: it stays what it is, and is known by its values."""
+    rules = vars(type(geometry)).get("__dataclass_params__")
+    return rules is not None and rules.frozen and rules.eq
+
+
+@functools.lru_cache(maxsize=64)
 def _kept(geometry: Any, height: int, width: int, samples: int, lines: int) -> Conversion:
     return _converted(geometry, (height, width), (samples, lines))
 

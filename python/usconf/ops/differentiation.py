@@ -36,8 +36,12 @@ def _watched(inputs: tuple[Any, ...]) -> bool:
         return True
     if _modes[0]() or _modes[1]() or _transforms() or _trace() or _profiler():
         return True
-    # A list: torch.compile traces no generators here.
-    return any([isinstance(x, torch.Tensor) and type(x) not in _PLAIN for x in inputs])
+    return any(isinstance(x, torch.Tensor) and not _plain(x) for x in inputs)
+
+
+def _plain(x: torch.Tensor) -> bool:
+    """Torch's own type, and in memory what it says: a dispatcher resolves lazy signs and zeros."""
+    return type(x) in _PLAIN and not x.is_neg() and not x._is_zerotensor()
 
 
 def register(

@@ -302,7 +302,9 @@ def _differentiate_loss(ctx: Any, d_loss: Tensor | None, *_: Any) -> tuple[Any, 
     confidence, gradient, sums = ctx.saved_tensors
     if by_operator:
         return _ops.pgm_loss_backward(confidence, gradient, sums, d_loss, ctx.divide), *[None] * 10
-    if ctx.ours and gradient.shape == confidence.shape and not _keeps_graph():
+    d_loss = d_loss.resolve_neg()  # torch's lazy minus is not in memory, nor are its lazy zeros
+    in_memory = not d_loss._is_zerotensor()
+    if ctx.ours and in_memory and gradient.shape == confidence.shape and not _keeps_graph():
         # A graph that ends here can give its own; loss.backward() has nothing to multiply with.
         scale_in_place(gradient, _scale(gradient, sums, d_loss, ctx.divide))
         return gradient, *[None] * 10
