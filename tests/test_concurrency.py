@@ -276,49 +276,30 @@ def test_torch_lends_its_threads():
     assert run.stdout == "0\n", run.stderr
 
 
-FIRST_IN_CHILD = """
-import os, signal
-import torch
-
-torch.set_num_threads(2)
-torch.ones(1 << 22).mul(2)  # the child has none of the threads that this starts
-child = os.fork()
-if child == 0:
-    signal.alarm(30)  # a child that hangs would spin for ever
-    import numpy as np
-    import usconf
-    import usconf.ops
-
-    usconf.set_num_threads(2)
-    usconf.random_walk(np.random.default_rng(0).random((300, 200), np.float32))
-    os._exit(0)
-print(os.waitpid(child, 0)[1])
-"""
-
-
-@pytest.mark.torch
-@HAS_FORK
-def test_a_child_borrows_nothing():
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FIRST_IN_CHILD],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert run.stdout == "0\n", run.stderr
-
-
-NUMPY_ONLY = """
+WITH_CHILD = """
 import os, signal
 import numpy as np
 import torch
 import usconf
 
+def of_torch():
+    torch.ones(1 << 22).mul(2)
+
+def of_arrays():
+    usconf.random_walk(np.random.default_rng(0).random((300, 200), np.float32))
+
+def of_tensors():
+    import usconf.ops
+
+    of_arrays()
+
 torch.set_num_threads(2)
 usconf.set_num_threads(2)
-usconf.random_walk(np.random.default_rng(0).random((300, 200), np.float32))
+{first}()
 child = os.fork()
 if child == 0:
-    signal.alarm(30)
-    torch.ones(1 << 22).mul(2).sum()
+    signal.alarm(30)  # a child that hangs would spin for ever
+    {second}()
     os._exit(0)
 print(os.waitpid(child, 0)[1])
 """
@@ -326,10 +307,44 @@ print(os.waitpid(child, 0)[1])
 
 @pytest.mark.torch
 @HAS_FORK
-def test_maps_of_arrays_leave_torch_usable_in_children():
-    """Torch's threads are started by those who use torch: its operators hang in their children."""
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        # The child has none of the threads that the parent's operator started.
+        pytest.param("of_torch", "of_tensors", id="a child borrows nothing"),
+        # Torch's operators hang in children of those who started its threads.
+        pytest.param("of_arrays", "of_torch", id="maps of arrays do not start torch's threads"),
+    ],
+)
+def test_children_of_those_who_loaded_torch(first, second):
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", NUMPY_ONLY],
+        [sys.executable, "-W", "ignore", "-c", WITH_CHILD.format(first=first, second=second)],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert run.stdout == "0\n", run.stderr
+
+
+OTHER_THREAD = """
+import os, threading
+import numpy as np
+import torch
+import usconf.ops
+
+torch.set_num_threads(2)
+image = np.random.default_rng(0).random((300, 200), np.float32)
+thread = threading.Thread(target=usconf.random_walk, args=(image,))
+thread.start()
+thread.join()
+print(len(os.listdir("/proc/self/task")) < 16)
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
+def test_every_python_thread_takes_torchs_setting():
+    """OpenMP keeps the number of its threads for each thread that calls it."""
+    run = subprocess.run(
+        [sys.executable, "-c", OTHER_THREAD], env=os.environ | {"OMP_NUM_THREADS": "40"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert run.stdout == "True\n", run.stderr

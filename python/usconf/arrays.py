@@ -347,8 +347,8 @@ def free_on_device(array: Any) -> int:
 def threads(array: Any) -> int:
     """Threads a call may take: torch's setting for its tensors, else usconf's own."""
     torch = sys.modules.get("torch")
-    # Asked in every Python thread: torch tells it to its OpenMP runtime then, whose threads the
-    # core may be running on. None: torch is being imported.
-    ask = getattr(torch, "get_num_threads", None)
-    of_torch = ask() if ask is not None else 0
+    # Asked for NumPy arrays too: torch tells its OpenMP runtime, whose threads the core may run on,
+    # of its setting when a Python thread asks first. Absent: torch is being imported.
+    ask = getattr(torch, "get_num_threads", _core.threads)
+    of_torch = ask()
     return of_torch if kind(array) == "torch" else _core.threads()
