@@ -256,6 +256,18 @@ def test_refactored_equals_kept(rng, operator, spy):
         torch.testing.assert_close(again, kept, rtol=1e-9, atol=1e-12)
 
 
+def test_large_frames_store_a_share_of_their_tiles(rng, operator):
+    """A float gradient takes the factor as it is, a double one refines it: both must agree."""
+    image = torch.from_numpy(rng.random((60, 40000)))
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        leaf = image.to(dtype).requires_grad_()
+        operator(leaf, *numbers(), solver="direct", dtype=dtype).square().sum().backward()
+        gradients.append(leaf.grad.double())
+    rough, exact = gradients
+    assert (exact - rough).abs().max() <= 1e-4 * exact.abs().max()
+
+
 def test_offloaded_tensors_are_eliminated_again(rng, operator, spy):
     """Hooks copy the one byte a tracer sees, not the factors behind it."""
     image, gradients = pictures(rng, 9, 8), []

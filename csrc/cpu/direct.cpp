@@ -71,7 +71,14 @@ std::vector<DirectSolver::Task> DirectSolver::tasks(const Plan& plan, int thread
       above.push_back({i, false});
     }
   }
+  // The largest first, so that threads end at the same time.
+  const auto pixels = [&](const Task& t) {
+    const Node& n = plan.nodes[t.node];
+    return long(n.rows[1] - n.rows[0]) * (n.columns[1] - n.columns[0]);
+  };
   std::reverse(list.begin(), list.end());
+  std::stable_sort(list.begin(), list.end(),
+                   [&](const Task& a, const Task& b) { return pixels(a) > pixels(b); });
   // Level by level, so that several members find independent nodes.
   std::reverse(above.begin(), above.end());
   std::stable_sort(above.begin(), above.end(), [&](const Task& a, const Task& b) {
@@ -196,7 +203,7 @@ void DirectSolver::eliminate_group(const Couplings<float>& w, float* factor, con
   with_group(group, [&](const LaneTiles& tiles) {
     direct_kernels().eliminate_tiles(
         tiles, w, space.tile_front.as<float>(),
-        plan_->compact ? space.tile_factor.as<float>() : factor + group.factor,
+        group.stored ? factor + group.factor : space.tile_factor.as<float>(),
         with_schur ? out : nullptr);
   });
 }
@@ -309,7 +316,7 @@ void DirectSolver::backward_node(const float* factor, bool map, float* x, long l
 
 // A group's factor: where it was stored, or made again.
 const float* DirectSolver::tile_factor(const float* factor, const TileGroup& g, Space& space) {
-  if (!plan_->compact) return factor + g.factor;
+  if (g.stored) return factor + g.factor;
   float* again = space.tile_factor.as<float>();
   with_group(g, [&](const LaneTiles& tiles) {
     direct_kernels().eliminate_tiles(tiles, *couplings_, space.tile_front.as<float>(), again,
@@ -319,13 +326,13 @@ const float* DirectSolver::tile_factor(const float* factor, const TileGroup& g, 
 }
 
 void DirectSolver::forward_group(const float* tile_factor, const float* r, long ld,
-                                 const TileGroup& g) {
+                                 const TileGroup& g, bool cached) {
   float* ring[block];
   for (int l = 0; l < g.count; ++l)
     ring[l] = tile_rings_.as<float>() + std::size_t(g.tiles[l]) * plan_->ring_stride;
   with_group(g, [&](const LaneTiles& tiles) {
     direct_kernels().forward_tiles(tiles, tile_factor, r, ld, tile_values_.as<float>() + g.saved,
-                                   ring);
+                                   ring, cached);
   });
 }
 
@@ -341,7 +348,7 @@ void DirectSolver::forward_task(const float* factor, const float* r, long ld, co
                                 Space& space) {
   const Node& n = plan_->nodes[task.node];
   for (int i = n.first_group; task.subtree && i < n.end_group; ++i)
-    forward_group(tile_factor(factor, plan_->groups[i], space), r, ld, plan_->groups[i]);
+    forward_group(tile_factor(factor, plan_->groups[i], space), r, ld, plan_->groups[i], false);
   for (int i = task.subtree ? n.first : task.node; i <= task.node; ++i)
     forward_node(factor, r, ld, i, space.scratch.as<float>());
 }
@@ -362,7 +369,7 @@ void DirectSolver::forward(const Team& team, const float* factor, const float* r
     return;
   }
   const TileGroup& only = plan_->groups[0];
-  if (team.index == 0) forward_group(tile_factor(factor, only, spaces_[0]), r, ld, only);
+  if (team.index == 0) forward_group(tile_factor(factor, only, spaces_[0]), r, ld, only, false);
   team.barrier();
 }
 
@@ -379,19 +386,20 @@ void DirectSolver::backward(const Team& team, const float* factor, float* x, lon
 }
 
 void DirectSolver::solve_map(const Team& team, const float* factor, float* x, long ld,
-                             const std::function<void(const Pixels&)>& accept,
-                             const std::function<void(const Pixels&)>& reject) {
+                             const Settle& accept, const Settle& reject) {
   const Plan& p = *plan_;
   const auto down_and_up = [&](const TileGroup& g, Space& space) {
     const float* tiles = tile_factor(factor, g, space);
     backward_group(tiles, true, x, ld, g);
-    for (const auto& settle : {accept, reject})
-      for (int i : g.tiles) {
-        const Tile& t = p.tiles[i];
-        const TilePlan& shape = p.shapes[t.shape];
-        settle({{t.row, t.row + shape.height}, {t.column, t.column + shape.width}});
-      }
-    forward_group(tiles, x, ld, g);
+    Pixels inside[block];
+    for (int l = 0; l < g.count; ++l) {
+      const Tile& t = p.tiles[g.tiles[l]];
+      const TilePlan& shape = p.shapes[t.shape];
+      inside[l] = {{t.row, t.row + shape.height}, {t.column, t.column + shape.width}};
+    }
+    accept(inside, g.count);
+    reject(inside, g.count);
+    forward_group(tiles, x, ld, g, true);
   };
   if (p.root < 0) {
     if (team.index == 0) down_and_up(p.groups[0], spaces_[0]);
@@ -406,10 +414,12 @@ void DirectSolver::solve_map(const Team& team, const float* factor, float* x, lo
   // Down to a node; up again from a node whose children have been.
   const auto down = [&](int node, Space& space) {
     backward_node(factor, true, x, ld, node, space.scratch.as<float>());
-    accept(separator(node));
+    const Pixels pixels = separator(node);
+    accept(&pixels, 1);
   };
   const auto up = [&](int node, Space& space) {
-    reject(separator(node));
+    const Pixels pixels = separator(node);
+    reject(&pixels, 1);
     forward_node(factor, x, ld, node, space.scratch.as<float>());
   };
   take(team, Order::down, [&](const Task& t) {

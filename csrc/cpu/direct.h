@@ -36,12 +36,12 @@ class DirectSolver {
   // Eliminates all pixels. factor: plan.factor_size floats, 64-byte aligned.
   void eliminate(const Team& team, const Couplings<float>& couplings, float* factor);
   // x = map of the factored system (right-hand side: couplings to the source), and the forward
-  // sweep of its residual. accept(pixels): x holds the solution there; reject(pixels): to be
-  // replaced by the residual there, all neighbours having been accepted. A subtree's factor is read
-  // once for both.
-  void solve_map(const Team& team, const float* factor, float* x, long ld,
-                 const std::function<void(const Pixels&)>& accept,
-                 const std::function<void(const Pixels&)>& reject);
+  // sweep of its residual. accept: x holds the solution in these rectangles of equal size; reject:
+  // to be replaced by the residual there, all neighbours having been accepted. A subtree's factor
+  // is read once for both.
+  using Settle = std::function<void(const Pixels* rectangles, int count)>;
+  void solve_map(const Team& team, const float* factor, float* x, long ld, const Settle& accept,
+                 const Settle& reject);
   // For any right-hand side r: forward keeps what backward needs. A compact plan makes tile factors
   // again: from the couplings eliminated last, or named here when the factor comes from elsewhere.
   void use(const Couplings<float>& couplings) { couplings_ = &couplings; }
@@ -72,7 +72,8 @@ class DirectSolver {
   void forward_node(const float* factor, const float* r, long ld, int index, float* t);
   void backward_node(const float* factor, bool map, float* x, long ld, int index, float* t);
   const float* tile_factor(const float* factor, const TileGroup& group, Space& space);
-  void forward_group(const float* tile_factor, const float* r, long ld, const TileGroup& group);
+  void forward_group(const float* tile_factor, const float* r, long ld, const TileGroup& group,
+                     bool cached);
   void backward_group(const float* tile_factor, bool map, float* x, long ld,
                       const TileGroup& group);
   void forward_task(const float* factor, const float* r, long ld, const Task& task, Space& space);

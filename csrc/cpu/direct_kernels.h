@@ -25,8 +25,9 @@ struct DirectKernels {
   void (*eliminate_tiles)(const LaneTiles&, const Couplings<float>&, float* work, float* factor,
                           float* const* schur);
   // Forward sweep: takes r, keeps the pivots' values in `saved`, writes what ring pixels receive.
+  // cached: the factor was made or read just before.
   void (*forward_tiles)(const LaneTiles&, const float* factor, const float* r, long ld,
-                        float* saved, float* const* ring);
+                        float* saved, float* const* ring, bool cached);
   // Backward sweep: fills x inside the tiles from x on their rings. saved null: right-hand side is
   // the source column.
   void (*backward_tiles)(const LaneTiles&, const float* factor, const float* saved, float* x,

@@ -129,16 +129,14 @@ double FrameSolver::largest(const Team& team, double mine) {
   return m;
 }
 
-void FrameSolver::residual(const Pixels& p, bool map) {
+void FrameSolver::residual(const Pixels& p, int row, bool map) {
   const FluxKernels& k = flux_kernels();
   const double* given = map ? nullptr : b();
   float* r = r_.as<float>() + origin_;
-  for (int row = p.row[0]; row < p.row[1]; ++row) {
-    if (key_.exact)
-      k.residual_double(exact_.get(), row, p.column[0], p.column[1], x(), given, r);
-    else
-      k.residual_float(couplings_.get(), row, p.column[0], p.column[1], x(), given, r);
-  }
+  if (key_.exact)
+    k.residual_double(exact_.get(), row, p.column[0], p.column[1], x(), given, r);
+  else
+    k.residual_float(couplings_.get(), row, p.column[0], p.column[1], x(), given, r);
 }
 
 // x lies where update matrices were: what the flux reads around it must be numbers again.
@@ -172,7 +170,8 @@ RandomWalkReport FrameSolver::refine(const Team& team, bool map, bool forwarded,
   for (int step = 1;; ++step) {
     if (step > 1 || !forwarded) {
       const auto rows = team.share(rows_);
-      residual({{static_cast<int>(rows.begin), static_cast<int>(rows.end)}, {0, key_.width}}, map);
+      const Pixels all{{0, rows_}, {0, key_.width}};
+      for (long row = rows.begin; row < rows.end; ++row) residual(all, static_cast<int>(row), map);
       team.barrier();
       direct_->forward(team, factor_, r, ld_);
     }
@@ -216,14 +215,23 @@ RandomWalkReport FrameSolver::solve_map(const Team& team, void (*checkpoint)()) 
   clear_border(team);
   // The first correction's forward sweep follows each subtree's solution at once.
   float* r = r_.as<float>() + origin_;
+  // Row by row through all rectangles at once: those of a group lie side by side, and rows of one
+  // page of memory are worked on together.
+  const auto each_row = [](const Pixels* rectangles, int count, const auto& work) {
+    for (int i = 0; i < rectangles->row[1] - rectangles->row[0]; ++i)
+      for (int k = 0; k < count; ++k) work(rectangles[k], rectangles[k].row[0] + i);
+  };
   direct_->solve_map(
       team, factor_, r, ld_,
-      [&](const Pixels& p) {
-        for (int row = p.row[0]; row < p.row[1]; ++row)
+      [&](const Pixels* rectangles, int count) {
+        each_row(rectangles, count, [&](const Pixels& p, int row) {
           std::copy(r + row * ld_ + p.column[0], r + row * ld_ + p.column[1],
                     x() + row * ld_ + p.column[0]);
+        });
       },
-      [&](const Pixels& p) { residual(p, true); });
+      [&](const Pixels* rectangles, int count) {
+        each_row(rectangles, count, [&](const Pixels& p, int row) { residual(p, row, true); });
+      });
   return refine(team, true, true, key_.exact ? double_correction : float_correction);
 }
 

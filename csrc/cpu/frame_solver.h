@@ -59,7 +59,7 @@ class FrameSolver {
   void set_up(const Team& team, const FrameView& frame, float* factor, bool known);
   RandomWalkReport refine(const Team& team, bool map, bool forwarded, double tolerance);
   RandomWalkReport iterate(const Team& team, bool map, void (*checkpoint)());
-  void residual(const Pixels& pixels, bool map);
+  void residual(const Pixels& columns, int row, bool map);
   void clear_border(const Team& team);
   double correct(const Team& team);
   double largest(const Team& team, double mine);

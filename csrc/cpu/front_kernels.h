@@ -328,21 +328,34 @@ void pack(const Node& node, const float* z, float* out, bool streaming) {
 // ---- sweeps
 // --------------------------------------------------------------------------------------
 
+// Values of a diagonal block's pivots, from the first on or from the last: each is its right-hand
+// side times its reciprocal root, then goes to the others' right-hand sides by its row of couplings
+// (zero for those that have their value). Sides come scaled by the roots: the chain from value to
+// value is a broadcast and a multiply-add.
+template <bool Down>
+USCONF_INLINE void substitute_values(const float* couplings, const float* roots, Vec* t) {
+  Vec scale[vectors];
+  USCONF_UNROLL
+  for (int v = 0; v < vectors; ++v) t[v] *= scale[v] = load(roots + v * lanes);
+  USCONF_UNROLL
+  for (int k = 0; k < block; ++k) {
+    const int i = Down ? k : block - 1 - k;
+    const Vec value = __builtin_shuffle(t[i / lanes], IntVec{} + i % lanes);
+    USCONF_UNROLL
+    for (int v = 0; v < vectors; ++v)
+      t[v] += load(couplings + block * i + v * lanes) * scale[v] * value;
+  }
+}
+
 void forward(const Node& node, const float* factor, float* t, float* y) {
   for (int k = 0; k < node.pivot_blocks; ++k) {
     const float* row = factor + node.factor_row(k);
-    const float* roots = factor + block * k;
-    float* r = t + block * k;
-    float* values = y + block * k;
-    for (int i = 0; i < block; ++i) {
-      const float value = r[i] * roots[i];
-      values[i] = value;
-      const Vec s = splat(value);
-      for (int v = 0; v < block; v += lanes)
-        store(r + v, load(r + v) + s * load(row + block * i + v));
-    }
+    Vec values[vectors];
+    for (int v = 0; v < vectors; ++v) values[v] = load(t + block * k + v * lanes);
+    substitute_values<true>(row, factor + block * k, values);
+    for (int v = 0; v < vectors; ++v) store(y + block * k + v * lanes, values[v]);
     Vec s[block];
-    for (int i = 0; i < block; ++i) s[i] = splat(values[i]);
+    for (int i = 0; i < block; ++i) s[i] = splat(y[block * k + i]);
     for (int j = k + 1; j < node.blocks; ++j) {
       row += 256;
       for (int v = 0; v < block; v += lanes) {
@@ -358,50 +371,50 @@ void forward(const Node& node, const float* factor, float* t, float* y) {
   }
 }
 
-// sum[i] += row i of a 16 x 16 block times x, element by element
+// sum[i] += row i of a 16 x 16 block times x, element by element; the last row first
 USCONF_INLINE void multiply_rows(const float* rows, const float* x, Vec (*sum)[vectors]) {
   USCONF_UNROLL
-  for (int v = 0; v < vectors; ++v) {
-    const Vec xs = load(x + v * lanes);
-    USCONF_UNROLL
-    for (int i = 0; i < block; ++i) sum[i][v] += load(rows + block * i + v * lanes) * xs;
-  }
+  for (int i = block - 1; i >= 0; --i) USCONF_UNROLL
+  for (int v = vectors - 1; v >= 0; --v)
+    sum[i][v] += load(rows + block * i + v * lanes) * load(x + v * lanes);
 }
 
+// Reads the factor in one descending stream: one that turns round at every block or row gets a
+// third of the memory's rate (docs/decisions/2026-11-22-direct-solver.md).
 void backward(const Node& node, const float* factor, const float* y, float* x) {
-  alignas(64) float sums[block * block];
   alignas(64) float columns[block * block];  // of the diagonal block
-  alignas(64) float right[block];
   for (int k = node.pivot_blocks - 1; k >= 0; --k) {
-    const float* row = factor + node.factor_row(k);
-    const float* roots = factor + block * k;
-    for (int i0 = 0; i0 < block; i0 += lanes)
-      for (int v = 0; v < block; v += lanes) {
-        Vec t[lanes];
-        USCONF_UNROLL
-        for (int i = 0; i < lanes; ++i) t[i] = load(row + block * (i0 + i) + v);
-        transpose(t);
-        USCONF_UNROLL
-        for (int i = 0; i < lanes; ++i) store(columns + block * (v + i) + i0, t[i]);
-      }
+    const float* diagonal = factor + node.factor_row(k);
     Vec sum[block][vectors] = {};
-    // The row above this one comes next, and lies before it in memory.
-    const float* next = factor + node.factor_row(k > 0 ? k - 1 : 0);
-    for (int j = k + 1; j < node.blocks; ++j, next += 256) {
-      for (int i = 0; i < 256; i += block) __builtin_prefetch(next + i);
-      multiply_rows(row += 256, x + block * j, sum);
+    for (int j = node.blocks - 1; j > k; --j)
+      multiply_rows(diagonal + 256 * (j - k), x + block * j, sum);
+    USCONF_UNROLL
+    for (int i0 = 0; i0 < block; i0 += lanes) USCONF_UNROLL
+    for (int v = 0; v < vectors; ++v) {
+      Vec rows[lanes];
+      USCONF_UNROLL
+      for (int i = 0; i < lanes; ++i) rows[i] = load(diagonal + block * (i0 + i) + v * lanes);
+      transpose(rows);
+      USCONF_UNROLL
+      for (int i = 0; i < lanes; ++i) store(columns + block * (v * lanes + i) + i0, rows[i]);
     }
-    for (int i = 0; i < block; ++i)
-      for (int v = 0; v < vectors; ++v) store(sums + block * i + v * lanes, sum[i][v]);
-    for (int v = 0; v < block; v += lanes) store(right + v, y ? load(y + block * k + v) : Vec{});
-    add_row_sums(sums, right);
-    // Inside the block: from the last pivot up, each value goes to the rows above it.
-    for (int i = block - 1; i >= 0; --i) {
-      const float value = right[i] * roots[i];
-      x[block * k + i] = value;
-      for (int v = 0; v < block; v += lanes)
-        store(right + v, load(right + v) + load(columns + block * i + v) * splat(value));
+    Vec values[vectors];
+    USCONF_UNROLL
+    for (int v = 0; v < vectors; ++v) {
+      Vec rows[lanes];
+      USCONF_UNROLL
+      for (int i = 0; i < lanes; ++i) {
+        rows[i] = sum[v * lanes + i][0];
+        USCONF_UNROLL
+        for (int u = 1; u < vectors; ++u) rows[i] += sum[v * lanes + i][u];
+      }
+      transpose(rows);
+      values[v] = y ? load(y + block * k + v * lanes) : Vec{};
+      USCONF_UNROLL
+      for (int i = 0; i < lanes; ++i) values[v] += rows[i];
     }
+    substitute_values<false>(columns, factor + block * k, values);
+    for (int v = 0; v < vectors; ++v) store(x + block * k + v * lanes, values[v]);
   }
 }
 

@@ -8,8 +8,9 @@ namespace usconf::cpu::USCONF_ISA_NAMESPACE {
 namespace {
 
 void forward_tiles(const LaneTiles& g, const float* factor_floats, const float* r, long ld,
-                   float* saved_floats, float* const* ring) {
+                   float* saved_floats, float* const* ring, bool cached) {
   const TileShape& shape = *g.shape;
+  if (!cached) fetch(factor_floats, shape.factor_size * tile_lanes);
   const TileVec* factor = reinterpret_cast<const TileVec*>(factor_floats);
   TileVec* saved = reinterpret_cast<TileVec*>(saved_floats);
   const int width = shape.width + 2;
@@ -55,7 +56,6 @@ void forward_tiles(const LaneTiles& g, const float* factor_floats, const float* 
 template <int Count>
 USCONF_INLINE void gather_boundary(const TileFront& t, const TileVec* rows, const TileVec* value,
                                    int first, TileVec* y) {
-  constexpr int ahead = 48;  // vectors
   TileVec sum[Count];
   USCONF_UNROLL
   for (int j = 0; j < Count; ++j) sum[j] = y[first + j];
@@ -64,10 +64,7 @@ USCONF_INLINE void gather_boundary(const TileFront& t, const TileVec* rows, cons
     row -= t.pivots;
     const TileVec v = value[t.pixels[k]];
     USCONF_UNROLL
-    for (int j = 0; j < Count; ++j) {
-      __builtin_prefetch(row + j - ahead);
-      sum[j] += row[j] * v;
-    }
+    for (int j = Count - 1; j >= 0; --j) sum[j] += row[j] * v;
   }
   USCONF_UNROLL
   for (int j = 0; j < Count; ++j) y[first + j] = sum[j];
@@ -95,6 +92,7 @@ void backward_tiles(const LaneTiles& g, const float* factor_floats, const float*
     for (int l = 0; l < tile_lanes; ++l) at[l] = corner[l] + y * ld;
     load_row(at, width, value + y * width);
   }
+  fetch(factor_floats, shape.factor_size * tile_lanes);
   int taken = shape.height * shape.width;
   for (int i = shape.front_count - 1; i >= 0; --i) {
     const TileFront& t = shape.fronts[i];

@@ -2,6 +2,7 @@
 // *_kernels.cpp only.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -77,6 +78,13 @@ USCONF_INLINE void stream_fence() {
 #if defined(__AVX2__)
   _mm_sfence();
 #endif
+}
+// Reads n floats into the caches for sweeps whose chains of results leave memory idle: loads that
+// wait for nothing get two to three times the rate (docs/decisions/2026-11-22-direct-solver.md).
+// Prefetches in between do not: they wait in the same few places that missed loads do.
+USCONF_INLINE void fetch(const float* p, std::size_t n) {
+  for (std::size_t i = 0; i < n; i += 16)
+    (void)*reinterpret_cast<const volatile std::int32_t*>(p + i);
 }
 USCONF_INLINE Vec splat(float x) { return x - Vec{}; }
 

@@ -109,6 +109,7 @@ struct TileShape {
   int ring_size;
   const int* schur;  // (ring_size, schur_stride) the last front's entry of every coupling; 0: none
   int schur_stride;
+  std::size_t factor_size;  // entries, of all fronts
 };
 
 }  // namespace usconf

@@ -7,14 +7,17 @@ namespace {
 
 // Pixels a side of a tile. Measured with 16 lanes: 7, 20 and 31 lost to 15.
 constexpr int tile = 15;
-// Tile factors are a third of all at 2048 x 2048: 0.4 GB that making them again in every sweep
-// saves.
-constexpr long compact_pixels = 1500L * 1500;
+// Floats of tile factors that are stored: all up to about 1400 x 1400 pixels, 0.2 of 0.45 GB at
+// 2048 x 2048.
+constexpr std::size_t stored_floats = std::size_t{50} << 20;
+// Tiles a side of the units between which the cheapest cuts are sought: one or two full groups of
+// lanes. Smaller units find cuts cheaper by 2 % and fill the lanes less.
+constexpr int unit = 4;
 // A last tile narrower than this is joined to the one before it.
 constexpr int narrowest = 4;
 
 // Starts of the tiles of n pixels, and one past the separator that would follow the last tile.
-std::vector<int> cut(int n) {
+std::vector<int> tile_starts(int n) {
   std::vector<int> starts;
   int at = 0;
   while (n - at > tile + narrowest) {
@@ -29,14 +32,19 @@ std::vector<int> cut(int n) {
 }  // namespace
 
 Plan::Plan(int rows, int columns, int lanes)
-    : rows(rows), columns(columns), lanes(lanes), row_cuts_(cut(rows)), column_cuts_(cut(columns)) {
+    : rows(rows),
+      columns(columns),
+      lanes(lanes),
+      row_cuts_(tile_starts(rows)),
+      column_cuts_(tile_starts(columns)) {
   const int down = static_cast<int>(row_cuts_.size()) - 1;
   const int across = static_cast<int>(column_cuts_.size()) - 1;
   // Bundles of 8 x 8 tiles where that leaves enough of them for several threads.
   bundle_tiles_ = down * across >= 256 ? 64 : 16;
   const Side none{false, -1};
-  compact = static_cast<long>(rows) * columns > compact_pixels;
-  root = build({{0, down}, {0, across}, none, none, none, none}, 0, false);
+  const auto units = [](int tiles) { return (tiles + unit - 1) / unit; };
+  const Cuts cuts(units(down), units(across), unit * (tile + 1));
+  root = build(cuts, {{0, down}, {0, across}, none, none, none, none}, 0, false);
   group_tiles();
   lay_out();
 }
@@ -83,7 +91,21 @@ int Plan::add_tile(const Region& g) {
   return -static_cast<int>(tiles.size());
 }
 
-int Plan::build(const Region& g, int depth, bool inside_bundle) {
+// Tiles before the cut. Within a unit: across the longer side, in the middle.
+Cuts::Cut Plan::cut(const Cuts& cuts, const Region& g, const Box& b) const {
+  const int down = g.tile_row[1] - g.tile_row[0], across = g.tile_column[1] - g.tile_column[0];
+  if (down > unit || across > unit) {
+    const int sides = (g.top.exists ? Cuts::top : 0) | (g.bottom.exists ? Cuts::bottom : 0) |
+                      (g.left.exists ? Cuts::left : 0) | (g.right.exists ? Cuts::right : 0);
+    const Cuts::Cut found = cuts.cut((down + unit - 1) / unit, (across + unit - 1) / unit, sides);
+    return {found.horizontal, found.at * unit};
+  }
+  const bool horizontal =
+      down > 1 && (b.row[1] - b.row[0] >= b.column[1] - b.column[0] || across == 1);
+  return {horizontal, (horizontal ? down : across) / 2};
+}
+
+int Plan::build(const Cuts& cuts, const Region& g, int depth, bool inside_bundle) {
   const int down = g.tile_row[1] - g.tile_row[0], across = g.tile_column[1] - g.tile_column[0];
   const bool starts_bundle = !inside_bundle && (down * across <= bundle_tiles_);
   const int first_tile = static_cast<int>(tiles.size());
@@ -105,24 +127,23 @@ int Plan::build(const Region& g, int depth, bool inside_bundle) {
     node.rows[k] = b.row[k];
     node.columns[k] = b.column[k];
   }
-  const bool horizontal =
-      down > 1 && (b.row[1] - b.row[0] >= b.column[1] - b.column[0] || across == 1);
+  const auto [horizontal, before] = cut(cuts, g, b);
   Region low = g, high = g;
   const Side cut_side{true, depth};
   if (horizontal) {
-    const int m = (g.tile_row[0] + g.tile_row[1]) / 2;
+    const int m = g.tile_row[0] + before;
     low.tile_row[1] = high.tile_row[0] = m;
     low.bottom = high.top = cut_side;
     node.separator = {row_cuts_[m] - 1, b.column[0], b.column[1] - b.column[0], false, depth};
   } else {
-    const int m = (g.tile_column[0] + g.tile_column[1]) / 2;
+    const int m = g.tile_column[0] + before;
     low.tile_column[1] = high.tile_column[0] = m;
     low.right = high.left = cut_side;
     node.separator = {b.row[0], column_cuts_[m] - 1, b.row[1] - b.row[0], true, depth};
   }
   const bool inside = inside_bundle || starts_bundle;
-  node.child[0] = build(low, depth + 1, inside);
-  node.child[1] = build(high, depth + 1, inside);
+  node.child[0] = build(cuts, low, depth + 1, inside);
+  node.child[1] = build(cuts, high, depth + 1, inside);
   node.segment_count = border(g, b, node.segments);
   node.pivots = node.separator.length;
   for (int i = 0; i < node.segment_count; ++i) node.boundary += node.segments[i].length;
@@ -242,7 +263,7 @@ void Plan::group_bundle(Bundle& bundle) {
     int& g = open[t.shape];
     if (g < 0 || groups[g].count == lanes) {
       g = static_cast<int>(groups.size());
-      groups.push_back({t.shape, 0, {}, 0, 0, 0});
+      groups.push_back({t.shape, 0, {}, 0, 0, 0, false});
     }
     t.group = g;
     t.lane = groups[g].count++;
@@ -270,9 +291,16 @@ void Plan::group_bundle(Bundle& bundle) {
 }
 
 void Plan::lay_out() {
+  const auto size = [&](const TileGroup& g) { return shapes[g.shape].factor_size * lanes; };
+  std::size_t all = 0, before = 0;
+  for (const TileGroup& g : groups) all += size(g);
+  compact = all > stored_floats;
   for (TileGroup& g : groups) {
+    // An even share of every subtree, or threads would wait for each other.
+    before += size(g);
+    g.stored = !compact || factor_size + size(g) <= stored_floats * (double(before) / all);
     g.factor = factor_size;
-    if (!compact) factor_size += shapes[g.shape].factor_size * lanes;
+    if (g.stored) factor_size += size(g);
     g.saved = saved_size;
     saved_size += static_cast<std::size_t>(shapes[g.shape].pixels()) * lanes;
   }

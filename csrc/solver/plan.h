@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "cuts.h"
 #include "front.h"
 #include "tile_plan.h"
 
@@ -28,6 +29,7 @@ struct TileGroup {
   int slot;            // first of `count` slots for their Schur complements
   std::size_t factor;  // offset in the factor, floats
   std::size_t saved;   // offset of the forward sweep's values, floats
+  bool stored;         // else the factor is made again in every sweep
 };
 
 // A subtree that one thread works through alone; groups never span two bundles.
@@ -54,7 +56,7 @@ class Plan {
   std::size_t ring_stride = 0;   // floats of a tile's ring values in a sweep
   int slots = 0, slot_size = 0;  // Schur complements alive at once in one bundle; floats of one
   std::size_t max_work = 0, max_tile_front = 0, max_tile_factor = 0;
-  bool compact;  // tile factors are not stored but made again in every sweep
+  bool compact = false;  // some tile factors are not stored
 
  private:
   struct Side {
@@ -68,7 +70,8 @@ class Plan {
   struct Box {
     int row[2], column[2];
   };
-  int build(const Region& region, int depth, bool inside_bundle);
+  int build(const Cuts& cuts, const Region& region, int depth, bool inside_bundle);
+  Cuts::Cut cut(const Cuts& cuts, const Region& region, const Box& box) const;
   int add_tile(const Region& region);
   Box box(const Region& region) const;
   int border(const Region& region, const Box& box, Segment* out) const;

@@ -104,7 +104,8 @@ void TilePlan::order_schur() {
 
 TileShape TilePlan::shape() const {
   return {height,      width,       fronts_->data(), static_cast<int>(fronts_->size()),
-          ring.data(), ring_size(), schur.data(),    schur_stride()};
+          ring.data(), ring_size(), schur.data(),    schur_stride(),
+          factor_size};
 }
 
 int TilePlan::build(const Box& b) {
