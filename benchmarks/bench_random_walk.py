@@ -21,7 +21,7 @@ from usconf.phantom import demo_frame
 
 # Floating-point operations of the elimination by nested dissection, counted by the solver's plan
 # for square frames; 2 per multiply-add.
-FLOPS = {256: 0.32e9, 512: 2.59e9, 1024: 20.9e9, 2048: 168e9}
+FLOPS = {256: 0.32e9, 512: 2.52e9, 1024: 19.8e9, 2048: 157e9}
 
 
 def picture(side: int) -> np.ndarray:
