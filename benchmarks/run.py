@@ -64,8 +64,9 @@ def run(given: argparse.Namespace, space: Path) -> dict[str, Any]:
         row: dict[str, Any] = {}
         say(f"{side} x {side}: whole calls")
         # Large frames in one long turn: a first call may find its memory given to another method.
-        rounds, long = (3, seconds) if side < 2048 and not given.quick else (1, 3 * seconds)
-        row["seconds"], row["errors"] = bench.whole_calls(image, names, threads, long, rounds)
+        turn = 3 * seconds if side >= 2048 else seconds
+        rounds = 1 if side >= 2048 or given.quick else 3
+        row["seconds"], row["errors"] = bench.whole_calls(image, names, threads, turn, rounds)
         say(f"{side} x {side}: threads, instruction sets, planning, memory")
         row["by_threads"] = bench.threads_of(image, sorted({1, threads}), seconds)
         row["by_isa"] = bench.forced_isas(paths[side], threads, seconds / 2)

@@ -343,8 +343,12 @@ print(len(os.listdir("/proc/self/task")) < 16)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
 def test_every_python_thread_takes_torchs_setting():
     """OpenMP keeps the number of its threads for each thread that calls it."""
+    limits = {"OMP_NUM_THREADS": "40", "OPENBLAS_NUM_THREADS": "1"}
     run = subprocess.run(
-        [sys.executable, "-c", OTHER_THREAD], env=os.environ | {"OMP_NUM_THREADS": "40"},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", OTHER_THREAD],
+        env=os.environ | limits,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert run.stdout == "True\n", run.stderr

@@ -166,9 +166,9 @@ void DirectSolver::take(const Team& team, Order order,
     const int i = next_.fetch_add(1, std::memory_order_relaxed);
     if (i >= count) break;
     const bool upward = order == Order::up;
-    const Task& t = tasks_[upward                                     ? i
-                           : order == Order::down_again && i >= above ? i - above
-                                                                      : count - 1 - i];
+    const Task& t = tasks_[upward                               ? i
+                           : order == Order::down && i >= above ? i - above
+                                                                : count - 1 - i];
     if (upward && !t.subtree)
       for (int k = 0; k < 2; ++k) wait(p.nodes[t.node].child[k]);
     if (!upward) wait(p.nodes[t.node].parent);

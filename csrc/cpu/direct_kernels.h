@@ -20,8 +20,8 @@ struct DirectKernels {
   int tile_lanes;
 
   // Tiles: factor (shape's factor entries x lanes); schur[l]: lane l's couplings
-  // between ring pixels and to the seeds, both triangles, row distance schur_stride; null: a single
-  // tile is the whole image, without a ring that matters.
+  // between ring pixels and to the seeds, both triangles, row distance schur_stride; null: not
+  // wanted.
   void (*eliminate_tiles)(const LaneTiles&, const Couplings<float>&, float* work, float* factor,
                           float* const* schur);
   // Forward sweep: takes r, keeps the pivots' values in `saved`, writes what ring pixels receive.

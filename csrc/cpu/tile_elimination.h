@@ -1,7 +1,7 @@
 // Elimination of the leaf tiles. Included by direct_kernels.cpp only.
 #pragma once
 
-#include <cstring>
+#include <algorithm>
 
 #include "direct_kernels.h"
 #include "tile_lanes.h"
@@ -278,7 +278,7 @@ USCONF_INLINE void load_couplings(const LaneTiles& g, const Couplings<float>& w,
   const TileShape& shape = *g.shape;
   const int width = shape.width + 2;
   const float* planes[6] = {w.right, w.below, w.below_right, w.below_left, w.source, w.sink};
-  // All lines of memory asked for first, before any is waited for.
+  // The rows' ends asked for first, before any is waited for.
   for (int k = 0; k < 4; ++k)
     for (int l = 0; l < g.count; ++l)
       for (int r = -1; r < shape.height; ++r) {
@@ -317,7 +317,7 @@ void eliminate_tiles(const LaneTiles& g, const Couplings<float>& w, float* work_
       seeded |= w.seeded[r] != 0;
   TileVec grid[6][grid_size];
   load_couplings(g, w, seeded, grid);
-  const auto clear = [](TileVec* at, std::size_t n) { std::memset(at, 0, n * sizeof(TileVec)); };
+  const auto clear = [](TileVec* at, std::size_t n) { std::fill_n(at, n, TileVec{}); };
   // The factor at once: memory that no cache holds is filled ten times as fast in one piece as
   // front by front.
   clear(factor, shape.factor_size);

@@ -52,7 +52,7 @@ void forward_tiles(const LaneTiles& g, const float* factor_floats, const float* 
 }
 
 // y[first ..] += the boundary's couplings to `Count` pivots times its values. From the last row up:
-// the whole backward sweep reads the factor in one descending stream, asked for ahead of time.
+// the whole backward sweep reads the factor in one descending stream.
 template <int Count>
 USCONF_INLINE void gather_boundary(const TileFront& t, const TileVec* rows, const TileVec* value,
                                    int first, TileVec* y) {

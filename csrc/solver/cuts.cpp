@@ -33,16 +33,28 @@ Cuts::Cuts(int down, int across, int pixels)
         double best = std::numeric_limits<double>::infinity();
         short& cut = cuts_[at(h, w, sides)];
         const auto consider = [&](double c, int where) {
-          if (c >= best) return;
+          if (c >= best * (1 - 1e-9)) return;
           best = c;
           cut = static_cast<short>(where);
         };
+        // Neither part less than a quarter: between two distant sides every cut costs the same, and
+        // threads share a tree, not a chain. The middle comes first and wins ties.
+        const auto parts = [](int n, const auto& f) {
+          f(n / 2);
+          for (int m = (n + 3) / 4; m <= n - (n + 3) / 4; ++m) f(m);
+        };
         const double across_it = separator_cost(width, boundary);
-        for (int m = 1; m < h; ++m)
-          consider(across_it + cost[at(m, w, sides | bottom)] + cost[at(h - m, w, sides | top)], m);
+        if (h > 1)
+          parts(h, [&](int m) {
+            consider(across_it + cost[at(m, w, sides | bottom)] + cost[at(h - m, w, sides | top)],
+                     m);
+          });
         const double down_it = separator_cost(height, boundary);
-        for (int m = 1; m < w; ++m)
-          consider(down_it + cost[at(h, m, sides | right)] + cost[at(h, w - m, sides | left)], -m);
+        if (w > 1)
+          parts(w, [&](int m) {
+            consider(down_it + cost[at(h, m, sides | right)] + cost[at(h, w - m, sides | left)],
+                     -m);
+          });
         cost[at(h, w, sides)] = best;
       }
 }

@@ -17,7 +17,7 @@ class Cuts {
     bool horizontal;
     int at;  // units before the separator, at least one on either side
   };
-  // For a region of more than one unit.
+  // For a region of more than one unit. No part is less than a quarter of it along the cut side.
   Cut cut(int down, int across, int sides) const;
 
  private:

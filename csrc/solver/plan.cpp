@@ -10,8 +10,8 @@ constexpr int tile = 15;
 // Floats of tile factors that are stored: all up to about 1400 x 1400 pixels, 0.2 of 0.45 GB at
 // 2048 x 2048.
 constexpr std::size_t stored_floats = std::size_t{50} << 20;
-// Tiles a side of the units between which the cheapest cuts are sought: one or two full groups of
-// lanes. Smaller units find cuts cheaper by 2 % and fill the lanes less.
+// Tiles a side of the units between which the cheapest cuts are sought: full groups of lanes.
+// Smaller units find cuts cheaper by 2 % and fill the lanes less.
 constexpr int unit = 4;
 // A last tile narrower than this is joined to the one before it.
 constexpr int narrowest = 4;
@@ -270,7 +270,7 @@ void Plan::group_bundle(Bundle& bundle) {
     groups[g].tiles.push_back(i);
   }
   // Slots: a group's are taken when its first tile is reached. A node consumes a tile when both of
-  // its children exist, and the other child of a tile's parent has at most two tiles.
+  // its children exist, and at most two tiles follow a tile below its parent.
   std::vector<std::pair<int, int>> live;  // (first slot, group)
   for (int i = bundle.first_tile; i < end; ++i) {
     TileGroup& g = groups[tiles[i].group];

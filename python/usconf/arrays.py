@@ -348,7 +348,7 @@ def threads(array: Any) -> int:
     """Threads a call may take: torch's setting for its tensors, else usconf's own."""
     torch = sys.modules.get("torch")
     # Asked for NumPy arrays too: torch tells its OpenMP runtime, whose threads the core may run on,
-    # of its setting when a Python thread asks first. Absent: torch is being imported.
+    # of its setting when a Python thread asks first. Absent: torch is not loaded, or not whole.
     ask = getattr(torch, "get_num_threads", _core.threads)
     of_torch = ask()
     return of_torch if kind(array) == "torch" else _core.threads()
