@@ -318,8 +318,8 @@ void eliminate_tiles(const LaneTiles& g, const Couplings<float>& w, float* work_
   TileVec grid[6][grid_size];
   load_couplings(g, w, seeded, grid);
   const auto clear = [](TileVec* at, std::size_t n) { std::fill_n(at, n, TileVec{}); };
-  // The factor at once: memory that no cache holds is filled ten times as fast in one piece as
-  // front by front.
+  // The factor at once: memory that no cache holds is filled faster in one piece than front by
+  // front.
   clear(factor, shape.factor_size);
   for (int i = 0; i < shape.front_count; ++i) {
     const TileFront& t = shape.fronts[i];
